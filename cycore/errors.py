@@ -1,0 +1,60 @@
+"""Every error that egwalker raises on purpose.
+
+Each one derives from `EgwalkerError` and from the builtin that a Python programmer
+would have caught anyway (`IndexError` for a position, `ValueError` for bad data).
+"""
+
+
+class EgwalkerError(Exception):
+    """Base of all errors of this package."""
+
+    def __init_subclass__(cls) -> None:
+        # Tracebacks name the place that users import from.
+        cls.__module__ = "egwalker"
+
+
+EgwalkerError.__module__ = "egwalker"
+
+
+class PositionError(EgwalkerError, IndexError):
+    """A position or range lies outside the document at the version it is meant for."""
+
+
+class VersionError(EgwalkerError, LookupError):
+    """A version or an event was named that this document does not hold."""
+
+
+class CausalityError(EgwalkerError, ValueError):
+    """An event has itself, directly or through others, among its ancestors."""
+
+
+class ConflictError(EgwalkerError, ValueError):
+    """An event's id is known already, with other content, position or parents."""
+
+
+class ContentError(EgwalkerError, ValueError):
+    """Content that the document type cannot hold, such as a lone surrogate."""
+
+
+class DecodeError(EgwalkerError, ValueError):
+    """Data that is not in the format it should be in."""
+
+
+class AgentError(EgwalkerError, ValueError):
+    """A name or a sequence number that no agent can have."""
+
+
+class PendingError(EgwalkerError, ValueError):
+    """Too many events are waiting for parents that never came."""
+
+
+class LimitError(EgwalkerError, ValueError):
+    """A document or an edit is larger than the engine can address."""
+
+
+class KindError(EgwalkerError, LookupError):
+    """A document type that no plugin provides, or two documents of different types."""
+
+
+class PluginError(EgwalkerError, ValueError):
+    """A plugin that cannot be registered."""

@@ -1,0 +1,70 @@
+from libc.stdint cimport int32_t, int64_t
+
+from egwalker.cycore.mem cimport Heads, Ints, Span, Spans
+
+
+cdef struct GraphRun:
+    int64_t lv       # first local version
+    int64_t seq      # of the first event
+    int64_t clock    # Lamport clock of the first event
+    int64_t parents  # the one parent itself, or where the parents start in the pool
+    int32_t agent
+    int32_t n_parents
+
+
+cdef struct IdRun:
+    int64_t seq
+    int64_t lv
+    int64_t length
+
+
+cdef struct AgentIds:
+    const char* name  # UTF-8, owned by Graph._names
+    Py_ssize_t name_length
+    IdRun* at         # ascending by seq
+    Py_ssize_t n
+    Py_ssize_t cap
+
+
+cdef struct Part:
+    int64_t start
+    int64_t end
+    int64_t side  # 1: only in a, 2: only in b, 3: in both
+
+
+cdef struct Parts:
+    Part* at      # ascending
+    Py_ssize_t n
+    Py_ssize_t cap
+    Ints head
+
+
+cdef class Graph:
+    cdef int64_t n
+    cdef GraphRun* run
+    cdef Py_ssize_t n_runs
+    cdef Py_ssize_t cap_runs
+    cdef Ints pool
+    cdef Heads heads
+    cdef AgentIds* agent
+    cdef Py_ssize_t n_agents
+    cdef Py_ssize_t cap_agents
+    cdef list _names      # agent names as str
+    cdef list _encoded    # the same as UTF-8 bytes
+    cdef dict _index      # name -> number
+
+    cdef int32_t agent_number(self, str name) except -1
+    cdef int check_seq(self, int64_t seq, int64_t length) except -1
+    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil
+    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil
+    cdef const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil
+    cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil
+    cdef int append(self, int32_t agent, int64_t seq, const int64_t* parents, Py_ssize_t n, int64_t length) except -1 nogil
+    cdef int insert_ids(self, int32_t agent, int64_t seq, int64_t lv, int64_t length) except -1 nogil
+    cdef int truncate(self, int64_t length) except -1 nogil
+    cdef int reaches(self, const int64_t* version, Py_ssize_t n, int64_t target) except -1 nogil
+    cdef int reduce(self, Ints* versions) except -1 nogil
+    cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil
+    cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil
+    cdef int check_lv(self, lv) except -1
+    cdef int read_version(self, object version, Ints* out) except -1

@@ -1,0 +1,741 @@
+"""The event graph: who made what, on top of which events.
+
+Events are known inside one process by their *local version* (LV), the order of their arrival; parents always have
+smaller LVs. Consecutive events of one agent, each the only child-to-be of the one before, are one row (`GraphRun`),
+so a graph of a million keystrokes is a few thousand rows.
+"""
+
+from collections import namedtuple
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, qsort
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from egwalker.cycore.mem cimport (
+    Heads, Ints, Span, Spans, assign, below, heads_add, heads_equal, heap_pop, heap_push, push, push_span, reserve,
+)
+
+from egwalker.cycore.errors import AgentError, ConflictError, LimitError, VersionError
+
+Run = namedtuple("Run", "start end agent seq parents clock")
+Diff = namedtuple("Diff", "head shared a_only b_only")
+
+MAX_NAME_BYTES = 255
+cdef int64_t MAX_SEQ = (<int64_t>1 << 53) - 1  # what JSON numbers carry exactly
+
+
+# --- a heap of versions, for `compare` ------------------------------------------------------------------------
+
+cdef struct Point:
+    int64_t top       # largest local version, -1 for the root
+    const int64_t* v  # all of them, ascending, if n > 1
+    Py_ssize_t n
+    int64_t side
+
+
+cdef struct Points:
+    Point* at
+    Py_ssize_t n
+    Py_ssize_t cap
+
+
+cdef int points_push(Points* h, Point p) except -1 nogil:
+    cdef Py_ssize_t i = h.n
+    cdef Py_ssize_t up
+    reserve(<void**>&h.at, &h.cap, h.n + 1, sizeof(Point))
+    h.n += 1
+    while i:
+        up = (i - 1) >> 1
+        if h.at[up].top >= p.top:
+            break
+        h.at[i] = h.at[up]
+        i = up
+    h.at[i] = p
+    return 0
+
+
+cdef Point points_pop(Points* h) noexcept nogil:
+    cdef Point top = h.at[0]
+    cdef Point p
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t child
+    h.n -= 1
+    p = h.at[h.n]
+    while True:
+        child = 2 * i + 1
+        if child >= h.n:
+            break
+        if child + 1 < h.n and h.at[child + 1].top > h.at[child].top:
+            child += 1
+        if h.at[child].top <= p.top:
+            break
+        h.at[i] = h.at[child]
+        i = child
+    if h.n:
+        h.at[i] = p
+    return top
+
+
+cdef inline Point point(const int64_t* v, Py_ssize_t n, int64_t side) noexcept nogil:
+    cdef Point p
+    p.top = v[n - 1] if n else -1
+    p.v = v
+    p.n = n
+    p.side = side
+    return p
+
+
+cdef inline bint same_point(Point* a, Point* b) noexcept nogil:
+    if a.top != b.top or a.n != b.n:
+        return False
+    return a.n <= 1 or memcmp(a.v, b.v, a.n * sizeof(int64_t)) == 0
+
+
+cdef int points_shatter(Points* h, Point* p) except -1 nogil:
+    """Put back all of a merge's versions but the largest, each by itself."""
+    cdef Py_ssize_t i
+    for i in range(p.n - 1):
+        points_push(h, point(p.v + i, 1, p.side))
+    return 0
+
+
+cdef int parts_push(Parts* out, int64_t start, int64_t end, int64_t side) except -1 nogil:
+    """Parts arrive from the newest to the oldest; `compare` turns them round."""
+    cdef Part* last
+    if start >= end:
+        return 0
+    if out.n:
+        last = &out.at[out.n - 1]
+        if last.start == end and last.side == side:
+            last.start = start
+            return 0
+    reserve(<void**>&out.at, &out.cap, out.n + 1, sizeof(Part))
+    out.at[out.n].start = start
+    out.at[out.n].end = end
+    out.at[out.n].side = side
+    out.n += 1
+    return 0
+
+
+cdef int by_value(const void* a, const void* b) noexcept nogil:
+    cdef int64_t x = (<const int64_t*>a)[0]
+    cdef int64_t y = (<const int64_t*>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef class Graph:
+    """An append-only graph of events, run-length encoded.
+
+    >>> graph = Graph()
+    >>> graph.add("a", 0, [], 1), graph.add("b", 0, [], 2)
+    (0, 1)
+    >>> graph.frontier, graph.id(2), graph.lv("b", 1)
+    ((0, 2), ('b', 1), 2)
+    >>> graph.diff([0], [0, 2])
+    Diff(head=(), shared=[(0, 1)], a_only=[], b_only=[(1, 3)])
+    """
+
+    def __cinit__(self):
+        self._names = []
+        self._encoded = []
+        self._index = {}
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.n_agents):
+            free(self.agent[i].at)
+        free(self.agent)
+        free(self.run)
+        free(self.pool.at)
+        free(self.heads.front.at)
+        free(self.heads.critical.at)
+
+    def __len__(self):
+        return self.n
+
+    @property
+    def frontier(self):
+        """The local versions without children, ascending. O(heads)."""
+        return tuple([self.heads.front.at[i] for i in range(self.heads.front.n)])
+
+    @property
+    def agents(self):
+        """Names of the agents with events here, in the order in which they were first seen."""
+        return tuple([self._names[i] for i in range(self.n_agents) if self.agent[i].n])
+
+    # --- adding -----------------------------------------------------------------------------------------------
+
+    cdef int32_t agent_number(self, str name) except -1:
+        """The number of an agent, a new one if need be. Raises `AgentError`."""
+        cdef object number = self._index.get(name)
+        cdef bytes encoded
+        cdef AgentIds* ids
+        if number is not None:
+            return number
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError:
+            raise AgentError(f"agent name {name!r} holds a lone surrogate") from None
+        if not 0 < len(encoded) <= MAX_NAME_BYTES:
+            raise AgentError(f"agent name must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {len(encoded)}")
+        reserve(<void**>&self.agent, &self.cap_agents, self.n_agents + 1, sizeof(AgentIds))
+        ids = &self.agent[self.n_agents]
+        memset(ids, 0, sizeof(AgentIds))
+        ids.name = encoded
+        ids.name_length = len(encoded)
+        self._names.append(name)
+        self._encoded.append(encoded)
+        self._index[name] = self.n_agents
+        self.n_agents += 1
+        return <int32_t>(self.n_agents - 1)
+
+    cdef int check_seq(self, int64_t seq, int64_t length) except -1:
+        if seq < 0 or length > MAX_SEQ or seq > MAX_SEQ - length:
+            raise AgentError(f"sequence numbers {seq}:{seq + length} are not within 0:2**53")
+        return 0
+
+    def add(self, agent: str, seq: int, parents, length: int):
+        """Add `length` events of `agent` from `seq` on; returns the first one's local version.
+
+        The first event's parents are the local versions `parents`, each further event's parent is the one before it.
+        Amortised O(log runs), and for a merge O(runs between its parents). Raises `VersionError` if a parent is not
+        held, `ConflictError` if one of the events is, `AgentError` for impossible names and numbers.
+        """
+        cdef int64_t c_seq, c_length, run
+        cdef int32_t number
+        cdef Ints versions
+        cdef int64_t first = self.n
+        try:
+            c_seq = seq
+            c_length = length
+        except OverflowError:
+            raise AgentError(f"sequence numbers {seq}:{seq + length} are not within 0:2**53") from None
+        if c_length <= 0:
+            raise AgentError(f"a run has at least one event, not {length}")
+        self.check_seq(c_seq, c_length)
+        memset(&versions, 0, sizeof(versions))
+        try:
+            self.read_version(parents, &versions)
+            number = self.agent_number(agent)
+            if self.known(number, c_seq, &run) >= 0 or run < c_length:
+                raise ConflictError(f"event {agent}:{c_seq if run >= c_length else c_seq + run} is held already")
+            self.append(number, c_seq, versions.at, versions.n, c_length)
+        finally:
+            free(versions.at)
+        return first
+
+    cdef int append(self, int32_t agent, int64_t seq, const int64_t* parents, Py_ssize_t n, int64_t length) except -1 nogil:
+        """Append a run; `parents` are ascending and none is another's ancestor; the ids are new."""
+        cdef GraphRun* run
+        cdef int64_t clock = 0
+        cdef int64_t other
+        cdef Py_ssize_t i, at
+        cdef int64_t lv = self.n
+        if self.n_runs and n == 1 and parents[0] == lv - 1:
+            run = &self.run[self.n_runs - 1]
+            if run.agent == agent and run.seq + (lv - run.lv) == seq:
+                self.insert_ids(agent, seq, lv, length)
+                heads_add(&self.heads, parents, n, lv, lv + length)
+                self.n += length
+                return 0
+        reserve(<void**>&self.run, &self.cap_runs, self.n_runs + 1, sizeof(GraphRun))
+        for i in range(n):
+            at = self.find(parents[i])
+            other = self.run[at].clock + (parents[i] - self.run[at].lv) + 1
+            if other > clock:
+                clock = other
+        run = &self.run[self.n_runs]
+        run.lv = lv
+        run.seq = seq
+        run.clock = clock
+        run.agent = agent
+        run.n_parents = <int32_t>n
+        if n == 1:
+            run.parents = parents[0]
+        else:
+            run.parents = self.pool.n
+            for i in range(n):
+                push(&self.pool, parents[i])
+        self.insert_ids(agent, seq, lv, length)
+        heads_add(&self.heads, parents, n, lv, lv + length)
+        self.n_runs += 1
+        self.n += length
+        return 0
+
+    cdef int insert_ids(self, int32_t agent, int64_t seq, int64_t lv, int64_t length) except -1 nogil:
+        cdef AgentIds* ids = &self.agent[agent]
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = ids.n
+        cdef Py_ssize_t mid
+        cdef IdRun* at
+        if hi and ids.at[hi - 1].seq < seq:
+            lo = hi
+        while lo < hi:
+            mid = (lo + hi) >> 1
+            if ids.at[mid].seq < seq:
+                lo = mid + 1
+            else:
+                hi = mid
+        if lo:
+            at = &ids.at[lo - 1]
+            if at.seq + at.length == seq and at.lv + at.length == lv:
+                at.length += length
+                return 0
+        reserve(<void**>&ids.at, &ids.cap, ids.n + 1, sizeof(IdRun))
+        memmove(ids.at + lo + 1, ids.at + lo, (ids.n - lo) * sizeof(IdRun))
+        ids.n += 1
+        ids.at[lo].seq = seq
+        ids.at[lo].lv = lv
+        ids.at[lo].length = length
+        return 0
+
+    cdef int truncate(self, int64_t length) except -1 nogil:
+        """Forget the events from local version `length` on: undoes additions that turned out to be invalid. O(runs)."""
+        cdef Py_ssize_t i, k, kept
+        cdef AgentIds* ids
+        if length >= self.n:
+            return 0
+        while self.n_runs and self.run[self.n_runs - 1].lv >= length:
+            self.n_runs -= 1
+            if self.run[self.n_runs].n_parents > 1:
+                self.pool.n = self.run[self.n_runs].parents
+        for i in range(self.n_agents):
+            ids = &self.agent[i]
+            kept = 0
+            for k in range(ids.n):
+                if ids.at[k].lv >= length:
+                    continue
+                ids.at[kept] = ids.at[k]
+                if ids.at[kept].lv + ids.at[kept].length > length:
+                    ids.at[kept].length = length - ids.at[kept].lv
+                kept += 1
+            ids.n = kept
+        self.n = length
+        self.heads.front.n = 0
+        self.heads.critical.n = 0
+        for i in range(self.n_runs):
+            heads_add(&self.heads, self.parents_of(i), self.run[i].n_parents, self.run[i].lv, self.run_end(i))
+        return 0
+
+    # --- looking up -------------------------------------------------------------------------------------------
+
+    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil:
+        """The row that holds `lv`. O(log runs), O(1) in the last row."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.n_runs - 1
+        cdef Py_ssize_t mid
+        if self.run[hi].lv <= lv:
+            return hi
+        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
+            mid = (lo + hi) >> 1
+            if self.run[mid].lv <= lv:
+                lo = mid
+            else:
+                hi = mid
+        return lo
+
+    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil:
+        return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
+
+    cdef const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil:
+        cdef GraphRun* run = &self.run[i]
+        return &run.parents if run.n_parents == 1 else self.pool.at + run.parents
+
+    cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil:
+        """The local version of an event, or -1; `length`: for how many seqs from here on that (or "not held") goes on."""
+        cdef AgentIds* ids = &self.agent[agent]
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = ids.n
+        cdef Py_ssize_t mid
+        cdef IdRun* at
+        if hi and ids.at[hi - 1].seq <= seq:
+            lo = hi
+        while lo < hi:
+            mid = (lo + hi) >> 1
+            if ids.at[mid].seq <= seq:
+                lo = mid + 1
+            else:
+                hi = mid
+        if lo:
+            at = &ids.at[lo - 1]
+            if seq < at.seq + at.length:
+                length[0] = at.seq + at.length - seq
+                return at.lv + (seq - at.seq)
+        length[0] = ids.at[lo].seq - seq if lo < ids.n else MAX_SEQ
+        return -1
+
+    def has(self, agent: str, seq: int):
+        """Whether this event is held. O(log of the agent's runs)."""
+        cdef int64_t run
+        number = self._index.get(agent)
+        if number is None or not 0 <= seq <= MAX_SEQ:
+            return False
+        return self.known(number, seq, &run) >= 0
+
+    def lv(self, agent: str, seq: int):
+        """The local version of an event; `VersionError` if it is not held. O(log of the agent's runs)."""
+        cdef int64_t run
+        cdef int64_t found = -1
+        number = self._index.get(agent)
+        if number is not None and 0 <= seq <= MAX_SEQ:
+            found = self.known(number, seq, &run)
+        if found < 0:
+            raise VersionError(f"event {agent}:{seq} is not held")
+        return found
+
+    cdef int check_lv(self, lv) except -1:
+        if not 0 <= lv < self.n:
+            raise VersionError(f"local version {lv} is not within 0:{self.n}")
+        return 0
+
+    def id(self, lv: int):
+        """The `(agent, seq)` of a local version. O(log runs)."""
+        cdef Py_ssize_t i
+        self.check_lv(lv)
+        i = self.find(lv)
+        return self._names[self.run[i].agent], self.run[i].seq + (lv - self.run[i].lv)
+
+    def next_seq(self, agent: str):
+        """One more than the largest seq held of `agent`, 0 if there is none. O(1)."""
+        cdef AgentIds* ids
+        number = self._index.get(agent)
+        if number is None:
+            return 0
+        ids = &self.agent[<Py_ssize_t>number]
+        return ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length if ids.n else 0
+
+    def version_vector(self):
+        """`{agent: [(start, end), ...]}`, half-open ranges of the seqs held. O(id runs)."""
+        cdef AgentIds* ids
+        cdef Py_ssize_t i, k
+        vector = {}
+        for i in range(self.n_agents):
+            ids = &self.agent[i]
+            ranges = []
+            for k in range(ids.n):
+                start, end = ids.at[k].seq, ids.at[k].seq + ids.at[k].length
+                if ranges and ranges[-1][1] == start:
+                    ranges[-1] = (ranges[-1][0], end)
+                else:
+                    ranges.append((start, end))
+            if ranges:
+                vector[self._names[i]] = ranges
+        return vector
+
+    def parents(self, lv: int):
+        """The parents of a local version, ascending. O(log runs)."""
+        cdef Py_ssize_t i, k
+        cdef const int64_t* at
+        self.check_lv(lv)
+        i = self.find(lv)
+        if self.run[i].lv != lv:
+            return (lv - 1,)
+        at = self.parents_of(i)
+        return tuple([at[k] for k in range(self.run[i].n_parents)])
+
+    def clock(self, lv: int):
+        """The Lamport clock: 0 without parents, else 1 + the largest of the parents'. O(log runs)."""
+        cdef Py_ssize_t i
+        self.check_lv(lv)
+        i = self.find(lv)
+        return self.run[i].clock + (lv - self.run[i].lv)
+
+    def runs(self, start: int = 0, end=None):
+        """The rows from local version `start` to `end`, cut to that range."""
+        cdef Py_ssize_t i
+        cdef int64_t lo, hi, stop
+        if end is None:
+            end = self.n
+        if not 0 <= start <= end <= self.n:
+            raise VersionError(f"local versions {start}:{end} are not within 0:{self.n}")
+        if start == end:
+            return
+        i = self.find(start)
+        lo, stop = start, end
+        while lo < stop:
+            hi = min(self.run_end(i), stop)
+            offset = lo - self.run[i].lv
+            yield Run(lo, hi, self._names[self.run[i].agent], self.run[i].seq + offset, self.parents(lo),
+                      self.run[i].clock + offset)
+            lo = hi
+            i += 1
+
+    cdef int read_version(self, object version, Ints* out) except -1:
+        """A sequence of local versions, checked, sorted and without those that others descend from."""
+        cdef int64_t lv
+        for item in version:
+            self.check_lv(item)
+            lv = item
+            push(out, lv)
+        if out.n > 1:
+            self.reduce(out)
+        return 0
+
+    # --- ancestry ---------------------------------------------------------------------------------------------
+
+    cdef int reaches(self, const int64_t* version, Py_ssize_t n, int64_t target) except -1 nogil:
+        """Whether `target` is in `version` or among the ancestors of it. O(runs after target, at most)."""
+        cdef Ints heap
+        cdef Py_ssize_t i, k
+        cdef int64_t lv
+        cdef const int64_t* parents
+        cdef int found = 0
+        memset(&heap, 0, sizeof(heap))
+        for i in range(n):
+            if version[i] >= target:
+                heap_push(&heap, version[i])
+        while heap.n:
+            lv = heap_pop(&heap)
+            i = self.find(lv)
+            if self.run[i].lv <= target:
+                found = 1
+                break
+            while heap.n and heap.at[0] >= self.run[i].lv:
+                heap_pop(&heap)
+            parents = self.parents_of(i)
+            for k in range(self.run[i].n_parents):
+                if parents[k] >= target:
+                    heap_push(&heap, parents[k])
+        free(heap.at)
+        return found
+
+    def contains(self, version, lv: int):
+        """Whether `lv` is in `version` or an ancestor of it."""
+        cdef Ints versions
+        self.check_lv(lv)
+        memset(&versions, 0, sizeof(versions))
+        try:
+            self.read_version(version, &versions)
+            return bool(self.reaches(versions.at, versions.n, lv))
+        finally:
+            free(versions.at)
+
+    cdef int reduce(self, Ints* versions) except -1 nogil:
+        """Sort `versions` and drop those that others descend from. O(runs between the oldest and the newest)."""
+        cdef Ints heap, kept
+        cdef Py_ssize_t i, k, left
+        cdef int64_t key, lv, oldest
+        cdef const int64_t* parents
+        qsort(versions.at, versions.n, sizeof(int64_t), by_value)
+        if heads_equal(&self.heads, versions.at, versions.n):
+            return 0
+        memset(&heap, 0, sizeof(heap))
+        memset(&kept, 0, sizeof(kept))
+        oldest = versions.at[0]
+        left = versions.n
+        # Keys are 2 * lv for a version asked about and 2 * lv + 1 for one reached from above: the latter come first.
+        for i in range(versions.n):
+            heap_push(&heap, 2 * versions.at[i])
+        while left:
+            key = heap_pop(&heap)
+            lv = key >> 1
+            if not key & 1:
+                left -= 1
+                push(&kept, lv)
+            i = self.find(lv)
+            while heap.n and heap.at[0] >= 2 * self.run[i].lv:
+                key = heap_pop(&heap)
+                left -= not key & 1
+            parents = self.parents_of(i)
+            for k in range(self.run[i].n_parents):
+                if parents[k] >= oldest:
+                    heap_push(&heap, 2 * parents[k] + 1)
+        versions.n = 0
+        for i in range(kept.n - 1, -1, -1):
+            versions.at[versions.n] = kept.at[i]
+            versions.n += 1
+        free(heap.at)
+        free(kept.at)
+        return 0
+
+    def dominators(self, versions):
+        """Those of `versions` that no other of them descends from, ascending."""
+        cdef Ints found
+        memset(&found, 0, sizeof(found))
+        try:
+            self.read_version(versions, &found)
+            return tuple([found.at[i] for i in range(found.n)])
+        finally:
+            free(found.at)
+
+    cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil:
+        """Split the events after the last version that both sides went through into a's, b's and both's.
+
+        Walks back from both versions, newest first, until a single version is left: `out.head`. A merge counts as one
+        version as long as nothing else reaches into it. O(runs after the head, times log of the heads).
+        """
+        cdef Points heap
+        cdef Point p, q
+        cdef Py_ssize_t i
+        cdef int64_t start, t, side
+        cdef Part swap
+        cdef bint done = False
+        memset(&heap, 0, sizeof(heap))
+        out.n = 0
+        out.head.n = 0
+        points_push(&heap, point(a, na, 1))
+        points_push(&heap, point(b, nb, 2))
+        while True:
+            p = points_pop(&heap)
+            while heap.n and same_point(&p, &heap.at[0]):
+                q = points_pop(&heap)
+                p.side |= q.side
+            if heap.n == 0 or p.n == 0:
+                if p.n == 1:
+                    push(&out.head, p.top)
+                elif p.n:
+                    assign(&out.head, p.v, p.n)
+                break
+            points_shatter(&heap, &p)
+            t = p.top
+            side = p.side
+            i = self.find(t)
+            start = self.run[i].lv
+            while heap.n and heap.at[0].top >= start:
+                q = points_pop(&heap)
+                points_shatter(&heap, &q)
+                if q.side | side != side:
+                    parts_push(out, q.top + 1, t + 1, side)
+                    t = q.top
+                    side |= q.side
+                if heap.n == 0:
+                    push(&out.head, t)
+                    done = True
+                    break
+            if done:
+                break
+            parts_push(out, start, t + 1, side)
+            points_push(&heap, point(self.parents_of(i), self.run[i].n_parents, side))
+        free(heap.at)
+        for i in range(out.n >> 1):
+            swap = out.at[i]
+            out.at[i] = out.at[out.n - 1 - i]
+            out.at[out.n - 1 - i] = swap
+        return 0
+
+    def diff(self, a, b):
+        """How versions `a` and `b` differ: the seed's `head`, `shared`, `a_only` and `b_only`, in local versions.
+
+        `head` is where a walk that merges them must start: every event outside it came after all of it. `shared`
+        are the events after `head` that both have. Ranges are half-open, ascending. O(runs after the head).
+        """
+        cdef Ints va, vb
+        cdef Parts parts
+        cdef Py_ssize_t i
+        memset(&va, 0, sizeof(va))
+        memset(&vb, 0, sizeof(vb))
+        memset(&parts, 0, sizeof(parts))
+        try:
+            self.read_version(a, &va)
+            self.read_version(b, &vb)
+            with nogil:
+                self.compare(va.at, va.n, vb.at, vb.n, &parts)
+            sides = ([], [], [])
+            for i in range(parts.n):
+                sides[parts.at[i].side - 1].append((parts.at[i].start, parts.at[i].end))
+            head = tuple([parts.head.at[i] for i in range(parts.head.n)])
+        finally:
+            free(va.at)
+            free(vb.at)
+            free(parts.at)
+            free(parts.head.at)
+        return Diff(head, sides[2], sides[0], sides[1])
+
+    cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil:
+        """-1, 0 or 1 as event `a` sorts before, with or after `b`: by agent name as UTF-8, then seq."""
+        cdef GraphRun* x = &self.run[self.find(a)]
+        cdef GraphRun* y = &self.run[self.find(b)]
+        cdef AgentIds* ax = &self.agent[x.agent]
+        cdef AgentIds* ay = &self.agent[y.agent]
+        cdef int64_t sx = x.seq + (a - x.lv)
+        cdef int64_t sy = y.seq + (b - y.lv)
+        cdef int cmp
+        if x.agent == y.agent:
+            return (sx > sy) - (sx < sy)
+        cmp = memcmp(ax.name, ay.name, min(ax.name_length, ay.name_length))
+        if cmp == 0:
+            return (ax.name_length > ay.name_length) - (ax.name_length < ay.name_length)
+        return (cmp > 0) - (cmp < 0)
+
+    def critical(self):
+        """The critical versions as half-open ranges: events that every other event precedes or follows. O(ranges)."""
+        cdef Spans* spans = &self.heads.critical
+        return [(spans.at[i].start, spans.at[i].end) for i in range(spans.n)]
+
+    def is_critical(self, lv: int):
+        """Whether every other event precedes or follows this one. O(log ranges)."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.heads.critical.n
+        cdef Py_ssize_t mid
+        self.check_lv(lv)
+        while lo < hi:
+            mid = (lo + hi) >> 1
+            if self.heads.critical.at[mid].end <= lv:
+                lo = mid + 1
+            else:
+                hi = mid
+        return lo < self.heads.critical.n and self.heads.critical.at[lo].start <= lv
+
+    # --- copying and checking ---------------------------------------------------------------------------------
+
+    def copy(self):
+        """An independent graph with the same events and local versions. O(runs)."""
+        cdef Graph other = Graph()
+        cdef Py_ssize_t i
+        cdef AgentIds* ids
+        for name in self._names:
+            other.agent_number(name)
+        for i in range(self.n_agents):
+            ids = &other.agent[i]
+            reserve(<void**>&ids.at, &ids.cap, self.agent[i].n, sizeof(IdRun))
+            ids.n = self.agent[i].n
+            if ids.n:
+                memcpy(ids.at, self.agent[i].at, ids.n * sizeof(IdRun))
+        reserve(<void**>&other.run, &other.cap_runs, self.n_runs, sizeof(GraphRun))
+        other.n_runs = self.n_runs
+        if self.n_runs:
+            memcpy(other.run, self.run, self.n_runs * sizeof(GraphRun))
+        assign(&other.pool, self.pool.at, self.pool.n)
+        assign(&other.heads.front, self.heads.front.at, self.heads.front.n)
+        reserve(<void**>&other.heads.critical.at, &other.heads.critical.cap, self.heads.critical.n, sizeof(Span))
+        other.heads.critical.n = self.heads.critical.n
+        if self.heads.critical.n:
+            memcpy(other.heads.critical.at, self.heads.critical.at, self.heads.critical.n * sizeof(Span))
+        other.n = self.n
+        return other
+
+    def _check(self):
+        """Assert every invariant. O(events squared at worst): for tests."""
+        cdef Py_ssize_t i, k
+        cdef AgentIds* ids
+        has_child = set()
+        lv = 0
+        for i in range(self.n_runs):
+            run = self.run[i]
+            assert run.lv == lv, f"run {i} starts at {run.lv}, not {lv}"
+            lv = self.run_end(i)
+            assert lv > run.lv, f"run {i} is empty"
+            parents = self.parents(run.lv)
+            assert list(parents) == sorted(set(parents)), f"parents of {run.lv} are not ascending: {parents}"
+            assert all(0 <= p < run.lv for p in parents), f"parents of {run.lv} come later: {parents}"
+            assert self.dominators(parents) == parents, f"a parent of {run.lv} precedes another: {parents}"
+            assert run.clock == 1 + max([self.clock(p) for p in parents], default=-1), f"clock of {run.lv}"
+            has_child.update(parents)
+            if i and parents == (run.lv - 1,):
+                before = self.run[i - 1]
+                assert before.agent != run.agent or before.seq + (run.lv - before.lv) != run.seq, f"run {i} not joined"
+        assert lv == self.n
+        ends = {self.run_end(i) - 1 for i in range(self.n_runs)}
+        assert self.frontier == tuple(sorted(ends - has_child)), f"frontier {self.frontier}"
+        held = 0
+        for i in range(self.n_agents):
+            ids = &self.agent[i]
+            for k in range(ids.n):
+                held += ids.at[k].length
+                assert k == 0 or ids.at[k - 1].seq + ids.at[k - 1].length <= ids.at[k].seq, f"ids of {self._names[i]}"
+                for offset in (0, ids.at[k].length - 1):
+                    assert self.id(ids.at[k].lv + offset) == (self._names[i], ids.at[k].seq + offset)
+        assert held == self.n, f"{held} ids for {self.n} events"
+        ranges = self.critical()
+        assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:])), f"critical ranges touch: {ranges}"
+        assert not self.n or len(self.frontier) > 1 or (ranges and ranges[-1][1] == self.n), "a single head is critical"

@@ -1,0 +1,49 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from egwalker.cycore.graph cimport Graph
+from egwalker.cycore.mem cimport Ints
+
+cdef enum:
+    # A run of operations whose first event is at `pos`: the event after it is at ...
+    TYPE = 0     # insert: pos + 1
+    PREPEND = 1  # insert: pos
+    DELETE = 2   # delete: pos
+    ERASE = 3    # delete: pos - 1
+
+
+cdef struct OpRun:
+    int64_t lv      # first local version; the run goes on to the next one's
+    int64_t content # inserts: where the content starts in its pool
+    int32_t pos
+    uint8_t kind
+    uint8_t pool    # inserts: 0, 1, 2 for elements of 1, 2, 4 bytes
+
+
+cdef struct Pool:
+    uint8_t* at
+    Py_ssize_t n    # elements
+    Py_ssize_t cap  # bytes
+
+
+cdef class OpLog:
+    cdef readonly Graph graph
+    cdef readonly bint values
+    cdef OpRun* run
+    cdef Py_ssize_t n_runs
+    cdef Py_ssize_t cap_runs
+    cdef int64_t n
+    cdef Pool pool[3]
+    cdef list items  # the JSON texts of a list document's values
+
+    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil
+    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil
+    cdef const uint8_t* units(self, const OpRun* run, int64_t offset) noexcept nogil
+    cdef int push(self, uint8_t kind, int64_t pos, int64_t length, const uint8_t* units, int width) except -1 nogil
+    cdef int push_edit(self, object pos, object deleted, object inserted) except -1
+    cdef int push_insert(self, int64_t pos, object content) except -1
+    cdef int push_from(self, OpLog other, int64_t start, int64_t end) except -1
+    cdef int cut(self, int64_t length) except -1 nogil
+    cdef int64_t same(self, int64_t lv, OpLog other, int64_t start, int64_t length) except -1
+    cdef int check_known(self, int64_t lv, const int64_t* parents, Py_ssize_t n_parents, OpLog other, int64_t start, int64_t length) except -1
+    cdef int64_t take(self, int32_t agent, int64_t seq, Ints* parents, OpLog other, int64_t start, int64_t length) except -1
+    cdef object content_of(self, const OpRun* run, int64_t offset, int64_t length)

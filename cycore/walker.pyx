@@ -1,0 +1,781 @@
+"""The transforming walk (Eg-walker, arXiv 2409.14252): from a version of a document to a later one.
+
+To bring version `b` into a document at version `a`, `Graph.compare` finds the events that only `b` has and those that have
+to be walked again because some of the new ones are concurrent with them. Of these, an event that follows all before it and
+precedes all after it is *critical*: it applies to the document as it stands. What lies between two critical events is a
+*window*; it is walked with a span tree of its own, over a placeholder for all the text from before the window.
+
+Inside a window the graph's rows are cut into *pieces* wherever a version lies, so that every move of the prepare version
+is over whole pieces. Branches are kept whole, small ones first: that makes few moves, as what must be retreated to
+go on elsewhere is then small.
+"""
+
+from collections import namedtuple
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, qsort
+from libc.string cimport memset
+
+from egwalker.cycore.graph cimport AgentIds, Graph, Part
+from egwalker.cycore.mem cimport (
+    Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
+)
+from egwalker.cycore.oplog cimport DELETE, ERASE, PREPEND, TYPE, OpLog, OpRun
+from egwalker.cycore.rope cimport Rope
+from egwalker.cycore.spans cimport LEAF_SLOTS, NODE_SLOTS, SpanTree
+
+from egwalker.cycore.errors import LimitError, PositionError
+from egwalker.cycore.rope import MAX_LENGTH
+
+Step = namedtuple("Step", "start end retreated advanced emitted")
+
+cdef int64_t UNKNOWN_LENGTH = MAX_LENGTH
+cdef enum:
+    KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
+
+# What `counts` counts, in operations run-length encoded
+cdef enum:
+    PLAIN, APPLIED, RETREATED, ADVANCED, MOVES, WINDOWS
+
+cdef int span_leaf_slots = LEAF_SLOTS
+cdef int span_node_slots = NODE_SLOTS
+
+
+def _node_sizes(leaf_slots: int = LEAF_SLOTS, node_slots: int = NODE_SLOTS):
+    """For tests: how many items and children the nodes of span trees made from now on hold."""
+    global span_leaf_slots, span_node_slots
+    span_leaf_slots, span_node_slots = leaf_slots, node_slots
+
+
+cdef int by_value(const void* a, const void* b) noexcept nogil:
+    cdef int64_t x = (<const int64_t*>a)[0]
+    cdef int64_t y = (<const int64_t*>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef void sort(Ints* v) noexcept nogil:
+    """Sort; quick where the values are few or nearly in order already."""
+    cdef Py_ssize_t i, k
+    cdef int64_t x
+    if v.n > 64:
+        for i in range(1, v.n):
+            if v.at[i] < v.at[i - 1]:
+                qsort(v.at, v.n, sizeof(int64_t), by_value)
+                return
+        return
+    for i in range(1, v.n):
+        x = v.at[i]
+        k = i
+        while k and v.at[k - 1] > x:
+            v.at[k] = v.at[k - 1]
+            k -= 1
+        v.at[k] = x
+
+
+cdef class Walker:
+
+    def __cinit__(self, OpLog log not None, Rope rope):
+        self.log = log
+        self.graph = log.graph
+        self.rope = rope
+        self.tree = SpanTree(log.graph, span_leaf_slots, span_node_slots)
+
+    def __dealloc__(self):
+        free(self.parts.at)
+        free(self.parts.head.at)
+        free(self.heads.front.at)
+        free(self.heads.critical.at)
+        free(self.window)
+        free(self.cuts.at)
+        free(self.piece)
+        free(self.links.at)
+        free(self.ready.at)
+        free(self.later.at)
+        free(self.heap.at)
+        free(self.back.at)
+        free(self.forth.at)
+        free(self.out)
+
+    cdef int run(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil:
+        """Bring the document from version `a` to `a` merged with `b`. On an error the rope is left half-way."""
+        cdef Py_ssize_t i, k
+        cdef Part part
+        cdef Span* critical
+        cdef Span* end
+        cdef int64_t lo, hi, before
+        cdef bint known = False  # the window holds events that the document has already
+        self.n_out = 0
+        self.n_window = 0
+        self.graph.compare(a, na, b, nb, &self.parts)
+        self.heads.critical.n = 0
+        assign(&self.heads.front, self.parts.head.at, self.parts.head.n)
+        for i in range(self.parts.n):
+            lo = self.parts.at[i].start
+            k = self.graph.find(lo)
+            while lo < self.parts.at[i].end:
+                hi = min(self.graph.run_end(k), self.parts.at[i].end)
+                if lo == self.graph.run[k].lv:
+                    heads_add(&self.heads, self.graph.parents_of(k), self.graph.run[k].n_parents, lo, hi)
+                else:
+                    before = lo - 1
+                    heads_add(&self.heads, &before, 1, lo, hi)
+                lo = hi
+                k += 1
+        critical = self.heads.critical.at
+        end = critical + self.heads.critical.n
+        for i in range(self.parts.n):
+            part = self.parts.at[i]
+            while part.start < part.end:
+                while critical < end and critical.end <= part.start:
+                    critical += 1
+                hi = part.end
+                if critical < end and critical.start <= part.start:
+                    if self.n_window:
+                        self.walk_window(known)
+                        known = False
+                    if critical.end < hi:
+                        hi = critical.end
+                    if part.side == 2:
+                        self.plain(part.start, hi)
+                else:
+                    if critical < end and critical.start < hi:
+                        hi = critical.start
+                    reserve(<void**>&self.window, &self.cap_window, self.n_window + 1, sizeof(Part))
+                    self.window[self.n_window].start = part.start
+                    self.window[self.n_window].end = hi
+                    self.window[self.n_window].side = part.side
+                    self.n_window += 1
+                    known = known or part.side != 2
+                part.start = hi
+        if self.n_window:
+            self.walk_window(known)
+        self.release()
+        return 0
+
+    cdef void release(self) noexcept nogil:
+        """Give back what a large window took."""
+        if self.tree.cap_items * sizeof(self.tree.item[0]) > KEEP_BYTES:
+            self.tree.release()
+        if self.cap_pieces * sizeof(Piece) > KEEP_BYTES:
+            free(self.piece)
+            free(self.links.at)
+            self.piece = NULL
+            self.links.at = NULL
+            self.cap_pieces = self.links.cap = 0
+        if self.heads.critical.cap * sizeof(Span) > KEEP_BYTES:
+            free(self.heads.critical.at)
+            self.heads.critical.at = NULL
+            self.heads.critical.cap = self.heads.critical.n = 0
+        if self.parts.cap * sizeof(Part) > KEEP_BYTES:
+            free(self.parts.at)
+            self.parts.at = NULL
+            self.parts.cap = 0
+
+    cdef int plain(self, int64_t start, int64_t end) except -1 nogil:
+        """Apply events whose positions mean the document as it stands."""
+        cdef Py_ssize_t i = self.log.find(start)
+        cdef OpRun* run
+        cdef int64_t hi, offset, length, pos
+        cdef int64_t n = self.rope.n if self.rope is not None else self.length
+        if self.steps is not None:
+            with gil:
+                self.steps.append(Step(start, end, [], [], True))
+        while start < end:
+            run = &self.log.run[i]
+            hi = self.log.run_end(i)
+            if hi > end:
+                hi = end
+            offset = start - run.lv
+            length = hi - start
+            pos = run.pos
+            if run.kind == TYPE:
+                pos += offset
+                if pos > n:
+                    with gil:
+                        self.outside(start, pos, n)
+                self.emit_insert(pos, start, length, i, False)
+                n += length
+            elif run.kind == PREPEND:
+                if pos > n:
+                    with gil:
+                        self.outside(start, pos, n)
+                self.emit_insert(pos, start, length, i, True)
+                n += length
+            else:
+                if run.kind == ERASE:
+                    pos -= offset + length - 1
+                if pos + length > n:
+                    with gil:
+                        self.outside(start, max(n, pos), n - 1)
+                self.emit_delete(pos, length)
+                n -= length
+            self.counts[PLAIN] += 1
+            start = hi
+            i += 1
+        return 0
+
+    cdef int outside(self, int64_t lv, int64_t pos, int64_t last) except -1:
+        agent, seq = self.graph.id(lv)
+        raise PositionError(f"event {agent}:{seq} is at position {pos}, which is not within 0..{last}")
+
+    # --- windows ----------------------------------------------------------------------------------------------
+
+    cdef int walk_window(self, bint known) except -1 nogil:
+        """Walk the ranges in `window`, first those that the document has, then the others."""
+        cdef int64_t length = self.rope.n if self.rope is not None else self.length
+        self.counts[WINDOWS] += 1
+        self.cut_pieces()
+        self.link_pieces()
+        self.n_window = 0
+        self.at = -1
+        # How long the text was before the window is known once what the document has of the window is walked.
+        self.tree.reset(UNKNOWN_LENGTH if known else length)
+        if known:
+            self.drain()
+            self.tree.settle(length)
+        for i in range(self.later.n):
+            push(&self.ready, self.later.at[i])
+        self.later.n = 0
+        self.start_ready(&self.ready, 0)
+        self.drain()
+        return 0
+
+    cdef int cut_pieces(self) except -1 nogil:
+        """Cut the window at the ends of rows and behind every parent."""
+        cdef Py_ssize_t i, k, p
+        cdef Py_ssize_t cut = 0
+        cdef Py_ssize_t op = -1
+        cdef int64_t first = self.window[0].start
+        cdef int64_t lo, hi, start, end
+        cdef const int64_t* parents
+        cdef Piece* piece
+        self.cuts.n = 0
+        for i in range(self.n_window):
+            lo = self.window[i].start
+            k = self.graph.find(lo)
+            while lo < self.window[i].end:
+                if lo == self.graph.run[k].lv:
+                    parents = self.graph.parents_of(k)
+                    for p in range(self.graph.run[k].n_parents):
+                        if parents[p] >= first:
+                            push(&self.cuts, parents[p] + 1)
+                lo = self.graph.run_end(k)
+                k += 1
+        sort(&self.cuts)
+        self.n_pieces = 0
+        for i in range(self.n_window):
+            start = self.window[i].start
+            k = self.graph.find(start)
+            while start < self.window[i].end:
+                end = self.graph.run_end(k)
+                if end > self.window[i].end:
+                    end = self.window[i].end
+                while cut < self.cuts.n and self.cuts.at[cut] <= start:
+                    cut += 1
+                hi = end
+                if cut < self.cuts.n and self.cuts.at[cut] < end:
+                    hi = self.cuts.at[cut]
+                reserve(<void**>&self.piece, &self.cap_pieces, self.n_pieces + 1, sizeof(Piece))
+                piece = &self.piece[self.n_pieces]
+                self.n_pieces += 1
+                piece.start = start
+                piece.end = hi
+                piece.side = <uint8_t>self.window[i].side
+                piece.mark = 0
+                piece.n_kids = 0
+                if op < 0 or self.log.run_end(op) <= start:
+                    op += 1
+                    if op == 0 or self.log.run_end(op) <= start:
+                        op = self.log.find(start)
+                piece.op = op
+                piece.weight = 1
+                while self.log.run_end(op) < hi:
+                    op += 1
+                    piece.weight += 1
+                start = hi
+                if start == self.graph.run_end(k):
+                    k += 1
+        return 0
+
+    cdef Py_ssize_t piece_of(self, int64_t lv) noexcept nogil:
+        """The piece that ends with `lv`, among those made so far."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.n_pieces
+        cdef Py_ssize_t mid
+        while hi - lo > 1:
+            mid = (lo + hi) >> 1
+            if self.piece[mid].start <= lv:
+                lo = mid
+            else:
+                hi = mid
+        return lo
+
+    cdef int link_pieces(self) except -1 nogil:
+        """Find parents and children of the pieces, their weights, and which can be walked at once."""
+        cdef Py_ssize_t i, k, row, parent
+        cdef Py_ssize_t total
+        cdef int64_t first = self.piece[0].start
+        cdef int64_t before
+        cdef const int64_t* parents
+        cdef Piece* piece
+        self.links.n = 0
+        row = self.graph.find(first)
+        for i in range(self.n_pieces):
+            piece = &self.piece[i]
+            if self.graph.run_end(row) <= piece.start:
+                row += 1
+                if self.graph.run_end(row) <= piece.start:
+                    row = self.graph.find(piece.start)
+            piece.parents = self.links.n
+            piece.n_parents = 0
+            if piece.start == self.graph.run[row].lv:
+                parents = self.graph.parents_of(row)
+                total = self.graph.run[row].n_parents
+            else:
+                before = piece.start - 1
+                parents = &before
+                total = 1
+            for k in range(total):
+                if parents[k] < first:
+                    continue
+                if i and self.piece[i - 1].end == parents[k] + 1:
+                    parent = i - 1
+                else:
+                    parent = self.piece_of(parents[k])
+                push(&self.links, parent)
+                piece.n_parents += 1
+                self.piece[parent].n_kids += 1
+            piece.waiting = piece.n_parents
+        total = self.links.n
+        for i in range(self.n_pieces):
+            self.piece[i].kids = total
+            total += self.piece[i].n_kids
+            self.piece[i].n_kids = 0
+        reserve(<void**>&self.links.at, &self.links.cap, total, sizeof(int64_t))
+        self.links.n = total
+        for i in range(self.n_pieces):
+            piece = &self.piece[i]
+            for k in range(piece.n_parents):
+                parent = self.links.at[piece.parents + k]
+                self.links.at[self.piece[parent].kids + self.piece[parent].n_kids] = i
+                self.piece[parent].n_kids += 1
+        self.ready.n = 0
+        self.later.n = 0
+        for i in range(self.n_pieces - 1, -1, -1):
+            piece = &self.piece[i]
+            if piece.n_parents:
+                # A merge hangs on one of its parents only, lest it be counted along every path.
+                self.piece[self.links.at[piece.parents + piece.n_parents - 1]].weight += piece.weight
+            elif piece.side == 2:
+                push(&self.later, i)
+            else:
+                push(&self.ready, i)
+        self.start_ready(&self.ready, 0)
+        return 0
+
+    cdef int start_ready(self, Ints* stack, Py_ssize_t bottom) noexcept nogil:
+        """Order what was put on the stack since `bottom`: the lightest on top."""
+        cdef Py_ssize_t i, k
+        cdef int64_t x
+        for i in range(bottom + 1, stack.n):
+            x = stack.at[i]
+            k = i
+            while k > bottom and self.piece[stack.at[k - 1]].weight < self.piece[x].weight:
+                stack.at[k] = stack.at[k - 1]
+                k -= 1
+            stack.at[k] = x
+        return 0
+
+    cdef int drain(self) except -1 nogil:
+        """Walk what is ready and what becomes so, but for new pieces found while walking known ones."""
+        cdef Py_ssize_t i, k, bottom
+        cdef Piece* piece
+        cdef Piece* kid
+        while self.ready.n:
+            self.ready.n -= 1
+            i = self.ready.at[self.ready.n]
+            self.visit(i)
+            piece = &self.piece[i]
+            bottom = self.ready.n
+            for k in range(piece.n_kids):
+                kid = &self.piece[self.links.at[piece.kids + k]]
+                kid.waiting -= 1
+                if kid.waiting == 0:
+                    if kid.side == 2 and piece.side != 2:
+                        push(&self.later, self.links.at[piece.kids + k])
+                    else:
+                        push(&self.ready, self.links.at[piece.kids + k])
+            self.start_ready(&self.ready, bottom)
+        return 0
+
+    cdef int visit(self, Py_ssize_t i) except -1 nogil:
+        cdef Piece* piece = &self.piece[i]
+        self.back.n = 0
+        self.forth.n = 0
+        if self.at >= 0 and not (piece.n_parents == 1 and self.links.at[piece.parents] == self.at):
+            self.move(i)
+        if self.steps is not None:
+            with gil:
+                self.add_step(i)
+        self.apply(i)
+        self.at = i
+        return 0
+
+    cdef int reach(self, Py_ssize_t i, uint8_t mark, Py_ssize_t* open) except -1 nogil:
+        """Note that piece `i` is in the old (1), the new (2) or both prepare versions (3)."""
+        cdef Piece* piece = &self.piece[i]
+        if piece.mark == 0:
+            heap_push(&self.heap, i)
+            if mark != 3:
+                open[0] += 1
+        elif piece.mark != 3 and (piece.mark | mark) == 3:
+            open[0] -= 1
+        piece.mark |= mark
+        return 0
+
+    cdef int move(self, Py_ssize_t to) except -1 nogil:
+        """Retreat and advance the prepare version from piece `at` to the parents of piece `to`.
+
+        Walks back from both, newest first, until all that is left is in both.
+        """
+        cdef Py_ssize_t open = 0
+        cdef Py_ssize_t i, k
+        cdef Piece* piece = &self.piece[to]
+        cdef uint8_t mark
+        self.reach(self.at, 1, &open)
+        for k in range(piece.n_parents):
+            self.reach(self.links.at[piece.parents + k], 2, &open)
+        while open:
+            i = heap_pop(&self.heap)
+            piece = &self.piece[i]
+            mark = piece.mark
+            piece.mark = 0
+            if mark == 1:
+                open -= 1
+                push(&self.back, i)
+                self.tree.shift(piece.touched, piece.touched_end, -1)
+                self.counts[RETREATED] += piece.touched_end - piece.touched
+            elif mark == 2:
+                open -= 1
+                push(&self.forth, i)
+            for k in range(piece.n_parents):
+                self.reach(self.links.at[piece.parents + k], mark, &open)
+        for k in range(self.heap.n):
+            self.piece[self.heap.at[k]].mark = 0
+        self.heap.n = 0
+        for k in range(self.forth.n - 1, -1, -1):
+            piece = &self.piece[self.forth.at[k]]
+            self.tree.shift(piece.touched, piece.touched_end, 1)
+            self.counts[ADVANCED] += piece.touched_end - piece.touched
+        self.counts[MOVES] += self.back.n + self.forth.n
+        return 0
+
+    cdef int apply(self, Py_ssize_t i) except -1 nogil:
+        """Apply a piece at its parents' version."""
+        cdef Py_ssize_t op = self.piece[i].op
+        cdef int64_t lv = self.piece[i].start
+        cdef int64_t end = self.piece[i].end
+        cdef bint emit = self.piece[i].side == 2
+        cdef int64_t hi, offset, length, pos, k
+        cdef OpRun* run
+        self.piece[i].touched = self.tree.n_touched
+        while lv < end:
+            run = &self.log.run[op]
+            hi = self.log.run_end(op)
+            if hi > end:
+                hi = end
+            offset = lv - run.lv
+            length = hi - lv
+            pos = run.pos
+            self.counts[APPLIED] += 1
+            if run.kind == TYPE:
+                pos += offset
+                if pos > self.tree.shown:
+                    with gil:
+                        self.outside(lv, pos, self.tree.shown)
+                pos = self.tree.insert(pos, length, lv)
+                if emit:
+                    self.emit_insert(pos, lv, length, op, False)
+            elif run.kind == PREPEND:
+                if pos > self.tree.shown:
+                    with gil:
+                        self.outside(lv, pos, self.tree.shown)
+                for k in range(length):
+                    pos = self.tree.insert(run.pos, 1, lv + k)
+                    if emit:
+                        self.emit_insert(pos, lv + k, 1, op, False)
+            else:
+                if run.kind == ERASE:
+                    pos -= offset + length - 1
+                if pos + length > self.tree.shown:
+                    with gil:
+                        self.outside(lv, max(pos, self.tree.shown), self.tree.shown - 1)
+                self.tree.delete(pos, length)
+                if emit:
+                    for k in range(self.tree.gone.n):
+                        self.emit_delete(self.tree.gone.at[k].start, self.tree.gone.at[k].end - self.tree.gone.at[k].start)
+            lv = hi
+            op += 1
+        self.piece[i].touched_end = self.tree.n_touched
+        return 0
+
+    # --- what comes out ---------------------------------------------------------------------------------------
+
+    cdef int emit_insert(self, int64_t pos, int64_t lv, int64_t length, Py_ssize_t op, bint reverse) except -1 nogil:
+        """Insert the content of events `lv : lv + length`, which are in row `op` of the log."""
+        cdef OpRun* run = &self.log.run[op]
+        cdef int64_t offset = lv - run.lv
+        cdef int64_t i
+        if self.rope is None:
+            self.length += length
+        elif reverse:
+            for i in range(length):
+                self.rope.insert_units(pos, self.log.units(run, offset + i), 1 << run.pool, 1)
+        else:
+            self.rope.insert_units(pos, self.log.units(run, offset), 1 << run.pool, length)
+        if self.recording:
+            self.record(pos, length, lv)
+        return 0
+
+    cdef int emit_delete(self, int64_t pos, int64_t length) except -1 nogil:
+        if self.rope is None:
+            self.length -= length
+        else:
+            self.rope.delete_units(pos, length)
+        if self.recording:
+            self.record(pos, length, -1)
+        return 0
+
+    cdef int record(self, int64_t pos, int64_t length, int64_t lv) except -1 nogil:
+        reserve(<void**>&self.out, &self.cap_out, self.n_out + 1, sizeof(Out))
+        self.out[self.n_out].pos = pos
+        self.out[self.n_out].length = length
+        self.out[self.n_out].lv = lv
+        self.n_out += 1
+        return 0
+
+    cdef object spans_of(self, Ints* pieces):
+        """The pieces as ascending ranges of local versions."""
+        spans = []
+        for start, end in sorted([(self.piece[pieces.at[i]].start, self.piece[pieces.at[i]].end) for i in range(pieces.n)]):
+            if spans and spans[-1][1] == start:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((start, end))
+        return spans
+
+    cdef object add_step(self, Py_ssize_t i):
+        cdef Piece* piece = &self.piece[i]
+        self.steps.append(
+            Step(piece.start, piece.end, self.spans_of(&self.back), self.spans_of(&self.forth), piece.side == 2)
+        )
+
+
+def walk(OpLog log not None, a, b):
+    """The moves that bring a document at version `a` to `a` merged with `b`, as a list of `Step`.
+
+    Each applies the local versions `start:end` after retreating and advancing the ranges named; `emitted` is False for what
+    the document at `a` has already.
+    """
+    cdef Ints va, vb
+    cdef Walker walker = Walker(log, None)
+    cdef Checkout before = Checkout(log)
+    before.merge(a)
+    walker.length = before.rope.n
+    walker.steps = []
+    memset(&va, 0, sizeof(va))
+    memset(&vb, 0, sizeof(vb))
+    try:
+        log.graph.read_version(a, &va)
+        log.graph.read_version(b, &vb)
+        walker.run(va.at, va.n, vb.at, vb.n)
+    finally:
+        free(va.at)
+        free(vb.at)
+    return walker.steps
+
+
+def moves(OpLog log not None):
+    """What replaying all of `log` costs, in operations run-length encoded: applied to the text as it stands (`plain`),
+    applied, retreated and advanced in windows; and in how many windows and moves of whole pieces.
+    """
+    cdef Walker walker = Walker(log, None)
+    cdef const int64_t* heads = log.graph.heads.front.at
+    cdef Py_ssize_t n = log.graph.heads.front.n
+    with nogil:
+        walker.run(NULL, 0, heads, n)
+    return {
+        "plain": walker.counts[PLAIN],
+        "applied": walker.counts[APPLIED],
+        "retreated": walker.counts[RETREATED],
+        "advanced": walker.counts[ADVANCED],
+        "moves": walker.counts[MOVES],
+        "windows": walker.counts[WINDOWS],
+    }
+
+
+cdef class Checkout:
+    """The elements of a document at one version of its log, and the way to later versions.
+
+    >>> log = OpLog()
+    >>> log.add("a", 0, [], [(0, 0, "1")]), log.add("b", 0, [], [(0, 0, "23")])
+    (1, 2)
+    >>> checkout = Checkout(log)
+    >>> checkout.merge([0], edits=True), checkout.merge(edits=True), checkout.content()
+    ([(0, 0, '1')], [(1, 0, '23')], '123')
+    """
+
+    def __cinit__(self, OpLog log not None):
+        self.log = log
+        self.rope = Rope()
+        self.walker = Walker(log, self.rope)
+
+    def __dealloc__(self):
+        free(self.heads.at)
+
+    def __len__(self):
+        return self.rope.n
+
+    @property
+    def version(self):
+        """The version's local versions, ascending. O(heads)."""
+        return tuple([self.heads.at[i] for i in range(self.heads.n)])
+
+    def merge(self, version=None, edits: bool = False):
+        """Bring in `version`, by default all of the log; returns the edits that this made, if they are asked for.
+
+        O(events that are new or concurrent with new ones), run-length encoded, times O(log n). `PositionError` if an event
+        is at a position that its version does not have; the checkout is then as it was.
+        """
+        cdef Ints wanted
+        cdef Graph graph = self.log.graph
+        memset(&wanted, 0, sizeof(wanted))
+        self.walker.recording = edits
+        try:
+            if version is None:
+                assign(&wanted, graph.heads.front.at, graph.heads.front.n)
+            else:
+                graph.read_version(version, &wanted)
+            try:
+                with nogil:
+                    self.walker.run(self.heads.at, self.heads.n, wanted.at, wanted.n)
+            except BaseException:
+                self.rebuild()
+                raise
+            if version is None:
+                assign(&self.heads, wanted.at, wanted.n)
+            else:
+                for i in range(wanted.n):
+                    push(&self.heads, wanted.at[i])
+                if self.heads.n > 1:
+                    graph.reduce(&self.heads)
+        finally:
+            free(wanted.at)
+        return self.edits() if edits else []
+
+    cdef object edits(self):
+        cdef Walker walker = self.walker
+        cdef Py_ssize_t i, op
+        cdef OpRun* run
+        cdef Out* out
+        nothing = [] if self.log.values else ""
+        made = []
+        for i in range(walker.n_out):
+            out = &walker.out[i]
+            if out.lv < 0:
+                made.append((out.pos, out.length, nothing))
+                continue
+            op = self.log.find(out.lv)
+            run = &self.log.run[op]
+            content = self.log.content_of(run, out.lv - run.lv, out.length)
+            made.append((out.pos, 0, content if run.kind == TYPE else content[::-1]))
+        return made
+
+    cdef int rebuild(self) except -1:
+        """Make the rope anew for the version that it was at when an error came."""
+        self.rope.clear()
+        self.walker = Walker(self.log, self.rope)
+        with nogil:
+            self.walker.run(NULL, 0, self.heads.at, self.heads.n)
+        return 0
+
+    def insert(self, agent: str, pos: int, content):
+        """Append an event of `agent` for each element of `content`, on top of this version; returns the first one's
+        local version. O(log n + length). `PositionError`, `ContentError`, `AgentError`: nothing changes.
+        """
+        cdef int64_t lv = self.log.n
+        cdef int64_t c_pos
+        cdef int64_t n
+        if not 0 <= pos <= self.rope.n:
+            raise PositionError(f"position {pos} is not within 0..{self.rope.n}")
+        c_pos = pos
+        self.log.push_insert(c_pos, content)
+        n = self.log.n - lv
+        if n == 0:
+            return lv
+        self.append(agent, n)
+        self.walker.recording = False
+        self.walker.plain(lv, lv + n)
+        return lv
+
+    def delete(self, agent: str, pos: int, length: int):
+        """Append an event of `agent` for each element deleted from `pos` on; as `insert`."""
+        cdef int64_t lv = self.log.n
+        cdef int64_t c_pos, c_length
+        if length < 0 or not 0 <= pos <= self.rope.n - length:
+            raise PositionError(f"range {pos}:{pos + length} is not within 0:{self.rope.n}")
+        if length == 0:
+            return lv
+        c_pos = pos
+        c_length = length
+        self.log.push(DELETE, c_pos, c_length, NULL, 1)
+        self.append(agent, c_length)
+        self.rope.delete_units(c_pos, c_length)
+        return lv
+
+    cdef int append(self, str agent, int64_t n) except -1:
+        """Append `n` events of `agent` on top of this version to the graph, for the operations just put into the log."""
+        cdef Graph graph = self.log.graph
+        cdef int32_t number
+        cdef AgentIds* ids
+        cdef int64_t seq = 0
+        try:
+            number = graph.agent_number(agent)
+            ids = &graph.agent[number]
+            if ids.n:
+                seq = ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length
+            graph.check_seq(seq, n)
+            if self.rope.n + n > UNKNOWN_LENGTH:
+                raise LimitError(f"a document holds at most {UNKNOWN_LENGTH} elements")
+            graph.append(number, seq, self.heads.at, self.heads.n, n)
+        except BaseException:
+            self.log.cut(graph.n)
+            raise
+        self.heads.n = 0
+        push(&self.heads, graph.n - 1)
+        return 0
+
+    def content(self, start: int = 0, end=None):
+        """The elements `start:end`, all of them by default: a str, or a list of JSON texts. O(log n + length)."""
+        if end is None:
+            end = self.rope.n
+        if self.log.values:
+            items = self.log.items
+            return [items[number] for number in self.rope.numbers(start, end)]
+        return self.rope.slice(start, end)
+
+    def copy(self, OpLog log not None):
+        """The same at another log with the same local versions: a copy of this one's. O(n)."""
+        cdef Checkout other = Checkout(log)
+        other.rope = self.rope.copy()
+        other.walker = Walker(log, other.rope)
+        assign(&other.heads, self.heads.at, self.heads.n)
+        return other
+
+    def _check(self):
+        """Assert every invariant: the rope's, and that a replay from nothing gives the same."""
+        fresh = Checkout(self.log)
+        fresh.merge(self.version)
+        self.rope._check()
+        self.walker.tree._check()
+        assert fresh.content() == self.content(), "the text is not what its history makes"
