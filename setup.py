@@ -3,7 +3,7 @@
 Two environment switches choose another build than the optimised one:
 
 - `EGWALKER_DEBUG=1`: no optimisation, debug symbols, C `assert`, and Cython's initialisation checks;
-- `EGWALKER_TRACE=1`: every line of the `.pyx` files reports to tracers, for `coverage` with `Cython.Coverage`.
+- `EGWALKER_TRACE=1`: every line of the `.pyx` files reports to tracers, for `coverage`.
 
 Generated C goes to `build/cython`, never beside the sources and never into a wheel.
 """
@@ -75,8 +75,8 @@ class BuildCore(build_ext):
     def _view_of_declarations(self) -> Path:
         """Copies of the `.pxd` files under the name that they are imported by.
 
-        For `egwalker.cycore.spans` Cython looks for `egwalker/cycore/spans.pxd` only. Where it finds none it goes on
-        without the declarations: attributes become Python look-ups.
+        For `egwalker.cycore.spans` Cython looks for `egwalker/cycore/spans.pxd` only. Where it finds none it
+        goes on without the declarations: attributes become Python look-ups.
         """
         view = GENERATED / "view"
         folder = view.joinpath(*PACKAGE.split("."))
@@ -86,13 +86,12 @@ class BuildCore(build_ext):
             # Without it another egwalker on `sys.path`, such as the one installed, would be asked first.
             (package / "__init__.pxd").touch()
         for path in SOURCES.glob("*.pxd"):
-            # With their times, so that Cython can tell which modules are older; read-only, as errors name these paths.
-            copy = Path(shutil.copy2(path, folder))
-            copy.chmod(0o444)
+            # With its time, so that Cython can tell which modules are older; read-only, as errors name it.
+            Path(shutil.copy2(path, folder)).chmod(0o444)
         return view
 
     def _reuse_inplace(self) -> None:
-        """Editable installs build in an empty folder: start from the modules that the last build left in the tree."""
+        """Editable installs build in an empty folder: start from what the last build left in the tree."""
         build_py = self.get_finalized_command("build_py")
         for extension in self.extensions:
             inplace, fresh = map(Path, self._get_inplace_equivalent(build_py, extension))

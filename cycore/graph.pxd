@@ -55,9 +55,6 @@ cdef class Graph:
 
     cdef int32_t agent_number(self, str name) except -1
     cdef int check_seq(self, int64_t seq, int64_t length) except -1
-    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil
-    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil
-    cdef const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil
     cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil
     cdef int append(self, int32_t agent, int64_t seq, const int64_t* parents, Py_ssize_t n, int64_t length) except -1 nogil
     cdef int insert_ids(self, int32_t agent, int64_t seq, int64_t lv, int64_t length) except -1 nogil
@@ -68,3 +65,25 @@ cdef class Graph:
     cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil
     cdef int check_lv(self, lv) except -1
     cdef int read_version(self, object version, Ints* out) except -1
+
+    cdef inline Py_ssize_t find(self, int64_t lv) noexcept nogil:
+        """The row that holds `lv`. O(log runs), O(1) in the last row."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.n_runs - 1
+        cdef Py_ssize_t mid
+        if self.run[hi].lv <= lv:
+            return hi
+        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
+            mid = (lo + hi) >> 1
+            if self.run[mid].lv <= lv:
+                lo = mid
+            else:
+                hi = mid
+        return lo
+
+    cdef inline int64_t run_end(self, Py_ssize_t i) noexcept nogil:
+        return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
+
+    cdef inline const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil:
+        cdef GraphRun* run = &self.run[i]
+        return &run.parents if run.n_parents == 1 else self.pool.at + run.parents

@@ -319,28 +319,6 @@ cdef class Graph:
 
     # --- looking up -------------------------------------------------------------------------------------------
 
-    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil:
-        """The row that holds `lv`. O(log runs), O(1) in the last row."""
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = self.n_runs - 1
-        cdef Py_ssize_t mid
-        if self.run[hi].lv <= lv:
-            return hi
-        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
-            mid = (lo + hi) >> 1
-            if self.run[mid].lv <= lv:
-                lo = mid
-            else:
-                hi = mid
-        return lo
-
-    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil:
-        return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
-
-    cdef const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil:
-        cdef GraphRun* run = &self.run[i]
-        return &run.parents if run.n_parents == 1 else self.pool.at + run.parents
-
     cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil:
         """The local version of an event, or -1; `length`: for how many seqs from here on that (or "not held") goes on."""
         cdef AgentIds* ids = &self.agent[agent]
@@ -573,6 +551,8 @@ cdef class Graph:
         memset(&heap, 0, sizeof(heap))
         out.n = 0
         out.head.n = 0
+        if na == 0 and heads_equal(&self.heads, b, nb):
+            return parts_push(out, 0, self.n, 2)
         points_push(&heap, point(a, na, 1))
         points_push(&heap, point(b, nb, 2))
         while True:

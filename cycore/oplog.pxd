@@ -35,9 +35,6 @@ cdef class OpLog:
     cdef Pool pool[3]
     cdef list items  # the JSON texts of a list document's values
 
-    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil
-    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil
-    cdef const uint8_t* units(self, const OpRun* run, int64_t offset) noexcept nogil
     cdef int push(self, uint8_t kind, int64_t pos, int64_t length, const uint8_t* units, int width) except -1 nogil
     cdef int push_edit(self, object pos, object deleted, object inserted) except -1
     cdef int push_insert(self, int64_t pos, object content) except -1
@@ -47,3 +44,24 @@ cdef class OpLog:
     cdef int check_known(self, int64_t lv, const int64_t* parents, Py_ssize_t n_parents, OpLog other, int64_t start, int64_t length) except -1
     cdef int64_t take(self, int32_t agent, int64_t seq, Ints* parents, OpLog other, int64_t start, int64_t length) except -1
     cdef object content_of(self, const OpRun* run, int64_t offset, int64_t length)
+
+    cdef inline Py_ssize_t find(self, int64_t lv) noexcept nogil:
+        """The row that holds `lv`. O(log runs), O(1) in the last row."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.n_runs - 1
+        cdef Py_ssize_t mid
+        if self.run[hi].lv <= lv:
+            return hi
+        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
+            mid = (lo + hi) >> 1
+            if self.run[mid].lv <= lv:
+                lo = mid
+            else:
+                hi = mid
+        return lo
+
+    cdef inline int64_t run_end(self, Py_ssize_t i) noexcept nogil:
+        return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
+
+    cdef inline const uint8_t* units(self, const OpRun* run, int64_t offset) noexcept nogil:
+        return self.pool[run.pool].at + ((run.content + offset) << run.pool)

@@ -93,27 +93,6 @@ cdef class OpLog:
 
     # --- columns ----------------------------------------------------------------------------------------------
 
-    cdef Py_ssize_t find(self, int64_t lv) noexcept nogil:
-        """The row that holds `lv`. O(log runs), O(1) in the last row."""
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = self.n_runs - 1
-        cdef Py_ssize_t mid
-        if self.run[hi].lv <= lv:
-            return hi
-        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
-            mid = (lo + hi) >> 1
-            if self.run[mid].lv <= lv:
-                lo = mid
-            else:
-                hi = mid
-        return lo
-
-    cdef int64_t run_end(self, Py_ssize_t i) noexcept nogil:
-        return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
-
-    cdef const uint8_t* units(self, const OpRun* run, int64_t offset) noexcept nogil:
-        return self.pool[run.pool].at + ((run.content + offset) << run.pool)
-
     cdef int push(self, uint8_t kind, int64_t pos, int64_t length, const uint8_t* units, int width) except -1 nogil:
         """Append a run of operations, joining it to the last one where it goes on from there."""
         cdef OpRun* last

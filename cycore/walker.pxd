@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from egwalker.cycore.graph cimport Graph, Part, Parts
 from egwalker.cycore.mem cimport Heads, Ints, Span, Spans
@@ -48,6 +48,11 @@ cdef class Walker:
     cdef Ints links           # parents and children of pieces
     cdef Ints ready           # a stack of pieces whose parents have all been walked
     cdef Ints later           # the same for new pieces, until all known ones have been walked
+    cdef uint64_t* sets       # of pieces, for each piece
+    cdef Py_ssize_t words     # that a set takes, 0: the window has too many pieces for sets
+    cdef Py_ssize_t cap_sets
+    cdef Ints weights
+    cdef int64_t table[8][256]
     cdef Ints heap
     cdef Ints back            # pieces retreated and
     cdef Ints forth           # advanced by the last move
@@ -65,10 +70,14 @@ cdef class Walker:
     cdef int walk_window(self, bint known) except -1 nogil
     cdef int cut_pieces(self) except -1 nogil
     cdef int link_pieces(self) except -1 nogil
-    cdef int start_ready(self, Ints* stack, Py_ssize_t bottom) noexcept nogil
+    cdef int weigh_pieces(self) except -1 nogil
+    cdef int start_ready(self, Py_ssize_t bottom) noexcept nogil
     cdef int drain(self) except -1 nogil
     cdef int visit(self, Py_ssize_t i) except -1 nogil
     cdef int move(self, Py_ssize_t to) except -1 nogil
+    cdef int gather_sets(self) except -1 nogil
+    cdef int compare_sets(self, Py_ssize_t to) except -1 nogil
+    cdef int compare_pieces(self, Py_ssize_t to) except -1 nogil
     cdef int reach(self, Py_ssize_t i, uint8_t mark, Py_ssize_t* open) except -1 nogil
     cdef int apply(self, Py_ssize_t i) except -1 nogil
     cdef int emit_insert(self, int64_t pos, int64_t lv, int64_t length, Py_ssize_t op, bint reverse) except -1 nogil

@@ -12,7 +12,7 @@ go on elsewhere is then small.
 
 from collections import namedtuple
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memset
 
@@ -32,10 +32,17 @@ Step = namedtuple("Step", "start end retreated advanced emitted")
 cdef int64_t UNKNOWN_LENGTH = MAX_LENGTH
 cdef enum:
     KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
+    EXACT_FROM = 256      # pieces of a window, between which `weigh_pieces` counts all descendants
+    EXACT_TO = 1 << 14
+    MAX_WORDS = 8         # windows of up to so many times 64 pieces have versions as sets of bits
 
 # What `counts` counts, in operations run-length encoded
 cdef enum:
     PLAIN, APPLIED, RETREATED, ADVANCED, MOVES, WINDOWS
+
+cdef extern from *:
+    int lowest_bit "__builtin_ctz"(unsigned int bits) noexcept nogil
+    int lowest_bit_64 "__builtin_ctzll"(unsigned long long bits) noexcept nogil
 
 cdef int span_leaf_slots = LEAF_SLOTS
 cdef int span_node_slots = NODE_SLOTS
@@ -72,6 +79,12 @@ cdef void sort(Ints* v) noexcept nogil:
         v.at[k] = x
 
 
+cdef inline bint walked_sooner(const Piece* a, const Piece* b) noexcept nogil:
+    if (a.n_parents > 1) != (b.n_parents > 1):
+        return b.n_parents > 1
+    return a.weight < b.weight
+
+
 cdef class Walker:
 
     def __cinit__(self, OpLog log not None, Rope rope):
@@ -95,6 +108,8 @@ cdef class Walker:
         free(self.back.at)
         free(self.forth.at)
         free(self.out)
+        free(self.sets)
+        free(self.weights.at)
 
     cdef int run(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil:
         """Bring the document from version `a` to `a` merged with `b`. On an error the rope is left half-way."""
@@ -236,7 +251,7 @@ cdef class Walker:
         for i in range(self.later.n):
             push(&self.ready, self.later.at[i])
         self.later.n = 0
-        self.start_ready(&self.ready, 0)
+        self.start_ready(0)
         self.drain()
         return 0
 
@@ -359,28 +374,74 @@ cdef class Walker:
                 parent = self.links.at[piece.parents + k]
                 self.links.at[self.piece[parent].kids + self.piece[parent].n_kids] = i
                 self.piece[parent].n_kids += 1
+        self.weigh_pieces()
+        self.gather_sets()
         self.ready.n = 0
         self.later.n = 0
         for i in range(self.n_pieces - 1, -1, -1):
             piece = &self.piece[i]
-            if piece.n_parents:
-                # A merge hangs on one of its parents only, lest it be counted along every path.
-                self.piece[self.links.at[piece.parents + piece.n_parents - 1]].weight += piece.weight
-            elif piece.side == 2:
-                push(&self.later, i)
-            else:
-                push(&self.ready, i)
-        self.start_ready(&self.ready, 0)
+            if piece.n_parents == 0:
+                push(&self.later if piece.side == 2 else &self.ready, i)
+        self.start_ready(0)
         return 0
 
-    cdef int start_ready(self, Ints* stack, Py_ssize_t bottom) noexcept nogil:
-        """Order what was put on the stack since `bottom`: the lightest on top."""
+    cdef int weigh_pieces(self) except -1 nogil:
+        """Add to each piece's weight that of the pieces that hang on it.
+
+        In large windows that is all its descendants, counted 64 at a time by sets of bits: O(pieces squared / 64). In small
+        ones, where that is not worth it, and in huge ones, where it would take too long, it is those with no
+        other way to them.
+        """
+        cdef Py_ssize_t i, k, block, end
+        cdef uint64_t set
+        cdef Piece* piece
+        cdef int byte, bits
+        if not EXACT_FROM <= self.n_pieces <= EXACT_TO:
+            for i in range(self.n_pieces - 1, -1, -1):
+                piece = &self.piece[i]
+                if piece.n_parents == 1:
+                    self.piece[self.links.at[piece.parents]].weight += piece.weight
+            return 0
+        reserve(<void**>&self.sets, &self.cap_sets, self.n_pieces, sizeof(uint64_t))
+        self.weights.n = 0
+        for i in range(self.n_pieces):
+            push(&self.weights, self.piece[i].weight)
+            self.piece[i].weight = 0
+        for block in range(0, self.n_pieces, 64):
+            end = min(block + 64, self.n_pieces)
+            for byte in range(8):  # what each value of each byte of a set weighs
+                self.table[byte][0] = 0
+                for bits in range(1, 256):
+                    i = block + 8 * byte + lowest_bit(bits)
+                    self.table[byte][bits] = self.table[byte][bits & (bits - 1)] + (self.weights.at[i] if i < end else 0)
+            for i in range(end - 1, -1, -1):
+                piece = &self.piece[i]
+                set = 0
+                for k in range(piece.kids, piece.kids + piece.n_kids):
+                    if self.links.at[k] < end:
+                        set |= self.sets[self.links.at[k]]
+                if i >= block:
+                    set |= <uint64_t>1 << (i - block)
+                self.sets[i] = set
+                byte = 0
+                while set:
+                    piece.weight += self.table[byte][set & 255]
+                    set >>= 8
+                    byte += 1
+        return 0
+
+    cdef int start_ready(self, Py_ssize_t bottom) noexcept nogil:
+        """Order what was put on the stack since `bottom`.
+
+        On top, to be walked next, is what needs no move of the prepare version, or else the lightest.
+        """
         cdef Py_ssize_t i, k
         cdef int64_t x
+        cdef Ints* stack = &self.ready
         for i in range(bottom + 1, stack.n):
             x = stack.at[i]
             k = i
-            while k > bottom and self.piece[stack.at[k - 1]].weight < self.piece[x].weight:
+            while k > bottom and walked_sooner(&self.piece[stack.at[k - 1]], &self.piece[x]):
                 stack.at[k] = stack.at[k - 1]
                 k -= 1
             stack.at[k] = x
@@ -405,7 +466,7 @@ cdef class Walker:
                         push(&self.later, self.links.at[piece.kids + k])
                     else:
                         push(&self.ready, self.links.at[piece.kids + k])
-            self.start_ready(&self.ready, bottom)
+            self.start_ready(bottom)
         return 0
 
     cdef int visit(self, Py_ssize_t i) except -1 nogil:
@@ -434,10 +495,67 @@ cdef class Walker:
         return 0
 
     cdef int move(self, Py_ssize_t to) except -1 nogil:
-        """Retreat and advance the prepare version from piece `at` to the parents of piece `to`.
+        """Retreat and advance the prepare version from piece `at` to the parents of piece `to`."""
+        cdef Py_ssize_t k
+        cdef Piece* piece
+        if self.words:
+            self.compare_sets(to)
+        else:
+            self.compare_pieces(to)
+        for k in range(self.back.n):
+            piece = &self.piece[self.back.at[k]]
+            self.tree.shift(piece.touched, piece.touched_end, -1)
+            self.counts[RETREATED] += piece.touched_end - piece.touched
+        for k in range(self.forth.n):
+            piece = &self.piece[self.forth.at[k]]
+            self.tree.shift(piece.touched, piece.touched_end, 1)
+            self.counts[ADVANCED] += piece.touched_end - piece.touched
+        self.counts[MOVES] += self.back.n + self.forth.n
+        return 0
 
-        Walks back from both, newest first, until all that is left is in both.
-        """
+    cdef int gather_sets(self) except -1 nogil:
+        """In a small window, note for each piece the set of pieces that it comes after, itself included."""
+        cdef Py_ssize_t i, k, w
+        cdef Piece* piece
+        cdef uint64_t* set
+        cdef uint64_t* other
+        self.words = (self.n_pieces + 63) >> 6
+        if self.words > MAX_WORDS:
+            self.words = 0
+            return 0
+        reserve(<void**>&self.sets, &self.cap_sets, self.n_pieces * self.words, sizeof(uint64_t))
+        for i in range(self.n_pieces):
+            piece = &self.piece[i]
+            set = self.sets + i * self.words
+            memset(set, 0, self.words * sizeof(uint64_t))
+            for k in range(piece.n_parents):
+                other = self.sets + self.links.at[piece.parents + k] * self.words
+                for w in range(self.words):
+                    set[w] |= other[w]
+            set[i >> 6] |= <uint64_t>1 << (i & 63)
+        return 0
+
+    cdef int compare_sets(self, Py_ssize_t to) except -1 nogil:
+        """What to retreat and to advance, by subtraction."""
+        cdef Py_ssize_t w
+        cdef const uint64_t* old = self.sets + self.at * self.words
+        cdef const uint64_t* new = self.sets + to * self.words
+        cdef uint64_t bits
+        for w in range(self.words):
+            bits = old[w] & ~new[w]
+            while bits:
+                push(&self.back, 64 * w + lowest_bit_64(bits))
+                bits &= bits - 1
+            bits = new[w] & ~old[w]
+            if w == to >> 6:
+                bits &= ~(<uint64_t>1 << (to & 63))
+            while bits:
+                push(&self.forth, 64 * w + lowest_bit_64(bits))
+                bits &= bits - 1
+        return 0
+
+    cdef int compare_pieces(self, Py_ssize_t to) except -1 nogil:
+        """The same in a large window: walks back from both versions, newest first, until all that is left is in both."""
         cdef Py_ssize_t open = 0
         cdef Py_ssize_t i, k
         cdef Piece* piece = &self.piece[to]
@@ -453,8 +571,6 @@ cdef class Walker:
             if mark == 1:
                 open -= 1
                 push(&self.back, i)
-                self.tree.shift(piece.touched, piece.touched_end, -1)
-                self.counts[RETREATED] += piece.touched_end - piece.touched
             elif mark == 2:
                 open -= 1
                 push(&self.forth, i)
@@ -463,11 +579,6 @@ cdef class Walker:
         for k in range(self.heap.n):
             self.piece[self.heap.at[k]].mark = 0
         self.heap.n = 0
-        for k in range(self.forth.n - 1, -1, -1):
-            piece = &self.piece[self.forth.at[k]]
-            self.tree.shift(piece.touched, piece.touched_end, 1)
-            self.counts[ADVANCED] += piece.touched_end - piece.touched
-        self.counts[MOVES] += self.back.n + self.forth.n
         return 0
 
     cdef int apply(self, Py_ssize_t i) except -1 nogil:
