@@ -574,10 +574,10 @@ cdef class Graph:
             while heap.n and heap.at[0].top >= start:
                 q = points_pop(&heap)
                 points_shatter(&heap, &q)
-                if q.side | side != side:
-                    parts_push(out, q.top + 1, t + 1, side)
-                    t = q.top
-                    side |= q.side
+                # Another path comes in here: what is above is not below it.
+                parts_push(out, q.top + 1, t + 1, side)
+                t = q.top
+                side |= q.side
                 if heap.n == 0:
                     push(&out.head, t)
                     done = True
