@@ -12,5 +12,11 @@ class Group(NamedTuple):
     clock: int
     ranges: tuple[tuple[int, int], ...]
 
-def groups(graph: Graph, a: Sequence[int] = (), b: Sequence[int] | None = None) -> Iterator[Group]:
+class Groups(Iterator[Group]):
+    """What `groups` returns: not for making oneself."""
+
+    def __init__(self, graph: Graph) -> None: ...
+    def __next__(self) -> Group: ...
+
+def groups(graph: Graph, a: Sequence[int] = (), b: Sequence[int] | None = None) -> Groups:
     """The groups of the events in version `b` (default: all) that are not in `a`, in the total order."""

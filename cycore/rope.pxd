@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef enum:
-    LEAF_BYTES = 512
+    LEAF_BYTES = 1024
     FANOUT = 32
 
 

@@ -62,6 +62,22 @@ cdef void narrow_units(uint8_t* to, int to_width, const uint8_t* source, int wid
             (<uint16_t*>to)[i] = <uint16_t>(<const uint32_t*>source)[i]
 
 
+cdef uint32_t bits_of(const uint8_t* units, int width, int64_t n) noexcept nogil:
+    """All elements or-ed together."""
+    cdef int64_t i
+    cdef uint32_t bits = 0
+    if width == 1:
+        for i in range(n):
+            bits |= units[i]
+    elif width == 2:
+        for i in range(n):
+            bits |= (<const uint16_t*>units)[i]
+    else:
+        for i in range(n):
+            bits |= (<const uint32_t*>units)[i]
+    return bits
+
+
 cdef void measure(const uint8_t* units, int width, int64_t n, int64_t* wide8, int32_t* wide16) noexcept nogil:
     """How many bytes of UTF-8 and units of UTF-16 these take beyond one an element."""
     cdef int64_t i
@@ -475,7 +491,6 @@ cdef class Rope:
         cdef int32_t offset, some, lead
         cdef int64_t left
         cdef uint32_t bits = 0
-        cdef int64_t i
         cdef uint8_t* out
         cdef int kind
         if start >= end:
@@ -488,8 +503,7 @@ cdef class Rope:
         left = end - start
         while left:
             some = <int32_t>min(left, leaf.n - offset)
-            for i in range(offset, offset + some):
-                bits |= unit_at(leaf.at, leaf.width, i)
+            bits |= bits_of(leaf.at + offset * leaf.width, leaf.width, some)
             left -= some
             leaf = self.leaf_after(leaf)
             offset = 0

@@ -72,6 +72,7 @@ cdef class Walker:
     cdef int link_pieces(self) except -1 nogil
     cdef int weigh_pieces(self) except -1 nogil
     cdef int start_ready(self, Py_ssize_t bottom) noexcept nogil
+    cdef void sift(self, int64_t* at, Py_ssize_t i, Py_ssize_t n) noexcept nogil
     cdef int drain(self) except -1 nogil
     cdef int visit(self, Py_ssize_t i) except -1 nogil
     cdef int move(self, Py_ssize_t to) except -1 nogil
@@ -84,7 +85,7 @@ cdef class Walker:
     cdef int emit_delete(self, int64_t pos, int64_t length) except -1 nogil
     cdef int record(self, int64_t pos, int64_t length, int64_t lv) except -1 nogil
     cdef int outside(self, int64_t lv, int64_t pos, int64_t length) except -1
-    cdef Py_ssize_t piece_of(self, int64_t lv) noexcept nogil
+    cdef Py_ssize_t piece_of(self, int64_t lv, Py_ssize_t hi) noexcept nogil
     cdef void release(self) noexcept nogil
     cdef object add_step(self, Py_ssize_t i)
     cdef object spans_of(self, Ints* pieces)

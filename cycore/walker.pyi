@@ -16,6 +16,11 @@ class Step(NamedTuple):
 Edit = tuple[int, int, Content]
 """`(pos, deleted, inserted)`: one edit of the document as it was after the edits before it."""
 
+class Walker:
+    """Scratch space of a walk: not for use from Python."""
+
+    def __init__(self, log: OpLog, rope: Rope | None) -> None: ...
+
 class Checkout:
     """The document's elements at one version."""
 
@@ -40,3 +45,5 @@ def walk(log: OpLog, a: Sequence[int], b: Sequence[int]) -> list[Step]:
     """The moves that bring a document at version `a` to `a` merged with `b`."""
 def moves(log: OpLog) -> dict[str, int]:
     """What replaying all of `log` costs: runs applied, retreated, advanced, and so on."""
+
+def _node_sizes(leaf_slots: int = ..., node_slots: int = ...) -> None: ...

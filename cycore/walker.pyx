@@ -64,12 +64,7 @@ cdef void sort(Ints* v) noexcept nogil:
     """Sort; quick where the values are few or nearly in order already."""
     cdef Py_ssize_t i, k
     cdef int64_t x
-    if v.n > 64:
-        for i in range(1, v.n):
-            if v.at[i] < v.at[i - 1]:
-                qsort(v.at, v.n, sizeof(int64_t), by_value)
-                return
-        return
+    cdef Py_ssize_t moved = 0
     for i in range(1, v.n):
         x = v.at[i]
         k = i
@@ -77,12 +72,18 @@ cdef void sort(Ints* v) noexcept nogil:
             v.at[k] = v.at[k - 1]
             k -= 1
         v.at[k] = x
+        moved += i - k
+        if moved > 16 * v.n:
+            qsort(v.at, v.n, sizeof(int64_t), by_value)
+            return
 
 
 cdef inline bint walked_sooner(const Piece* a, const Piece* b) noexcept nogil:
     if (a.n_parents > 1) != (b.n_parents > 1):
         return b.n_parents > 1
-    return a.weight < b.weight
+    if a.weight != b.weight:
+        return a.weight < b.weight
+    return a.start > b.start
 
 
 cdef class Walker:
@@ -312,11 +313,13 @@ cdef class Walker:
                     k += 1
         return 0
 
-    cdef Py_ssize_t piece_of(self, int64_t lv) noexcept nogil:
-        """The piece that ends with `lv`, among those made so far."""
+    cdef Py_ssize_t piece_of(self, int64_t lv, Py_ssize_t hi) noexcept nogil:
+        """The piece that ends with `lv`, looked for before piece `hi`, most likely not far."""
         cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = self.n_pieces
         cdef Py_ssize_t mid
+        for mid in range(hi - 1, max(hi - 9, -1), -1):
+            if self.piece[mid].end == lv + 1:
+                return mid
         while hi - lo > 1:
             mid = (lo + hi) >> 1
             if self.piece[mid].start <= lv:
@@ -353,10 +356,7 @@ cdef class Walker:
             for k in range(total):
                 if parents[k] < first:
                     continue
-                if i and self.piece[i - 1].end == parents[k] + 1:
-                    parent = i - 1
-                else:
-                    parent = self.piece_of(parents[k])
+                parent = self.piece_of(parents[k], i)
                 push(&self.links, parent)
                 piece.n_parents += 1
                 self.piece[parent].n_kids += 1
@@ -435,17 +435,37 @@ cdef class Walker:
 
         On top, to be walked next, is what needs no move of the prepare version, or else the lightest.
         """
-        cdef Py_ssize_t i, k
-        cdef int64_t x
-        cdef Ints* stack = &self.ready
-        for i in range(bottom + 1, stack.n):
-            x = stack.at[i]
-            k = i
-            while k > bottom and walked_sooner(&self.piece[stack.at[k - 1]], &self.piece[x]):
-                stack.at[k] = stack.at[k - 1]
-                k -= 1
-            stack.at[k] = x
+        cdef int64_t* at = self.ready.at + bottom
+        cdef Py_ssize_t n = self.ready.n - bottom
+        cdef Py_ssize_t i
+        cdef int64_t last
+        if n < 2:
+            return 0
+        # Heapsort: a peer may have made any number of branches at one place.
+        for i in range(n // 2 - 1, -1, -1):
+            self.sift(at, i, n)
+        for i in range(n - 1, 0, -1):
+            last = at[i]
+            at[i] = at[0]
+            at[0] = last
+            self.sift(at, 0, i)
         return 0
+
+    cdef void sift(self, int64_t* at, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+        """Restore the heap of `n` pieces, the first to be walked on top, below its place `i`."""
+        cdef int64_t x = at[i]
+        cdef Py_ssize_t child
+        while True:
+            child = 2 * i + 1
+            if child >= n:
+                break
+            if child + 1 < n and walked_sooner(&self.piece[at[child + 1]], &self.piece[at[child]]):
+                child += 1
+            if not walked_sooner(&self.piece[at[child]], &self.piece[x]):
+                break
+            at[i] = at[child]
+            i = child
+        at[i] = x
 
     cdef int drain(self) except -1 nogil:
         """Walk what is ready and what becomes so, but for new pieces found while walking known ones."""
