@@ -341,19 +341,18 @@ cdef class OpLog:
             if some > 1 and x.kind != y.kind:
                 some = 1
                 length = done + 2  # the next one differs
-            if x.kind < DELETE and self.values:
-                if self.content_of(x, a, some) != other.content_of(y, b, some):
-                    return done
-            elif x.kind < DELETE:
-                xs = self.units(x, a)
-                ys = other.units(y, b)
-                if x.pool == y.pool:
-                    if memcmp(xs, ys, some << x.pool):
-                        return done
-                else:
+            if x.kind < DELETE:
+                if self.values:
                     for offset in range(some):
-                        if unit_at(xs, x.pool, offset) != unit_at(ys, y.pool, offset):
+                        if self.content_of(x, a + offset, 1) != other.content_of(y, b + offset, 1):
                             return done + offset
+                else:
+                    xs = self.units(x, a)
+                    ys = other.units(y, b)
+                    if x.pool != y.pool or memcmp(xs, ys, some << x.pool):
+                        for offset in range(some):
+                            if unit_at(xs, x.pool, offset) != unit_at(ys, y.pool, offset):
+                                return done + offset
             done += some
             if lv + done == self.run_end(i):
                 i += 1

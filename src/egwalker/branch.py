@@ -1,0 +1,104 @@
+"""Views of a document at versions of its past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from egwalker.cycore.walker import Checkout
+from egwalker.events import Change
+from egwalker.versions import Version, from_local, to_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from egwalker.document import Document
+    from egwalker.versions import Id
+
+
+class Branch:
+    """A document's content at one version, and a place to edit it there: made by `Document.branch`.
+
+    A branch stays at its version while the document goes on. What is edited on a branch comes after its
+    version alone, so that it is concurrent with whatever else the document holds, and is in the document at
+    once. Its events are made by the document's agent.
+
+    >>> from egwalker import Document
+    >>> doc = Document(agent="alice")
+    >>> doc.insert(0, "old")
+    >>> branch = doc.branch()
+    >>> doc.insert(3, "er")
+    >>> branch.insert(0, "b")
+    >>> str(branch), str(doc), branch.merge().edits
+    ('bold', 'bolder', (Edit(pos=4, deleted=0, inserted='er'),))
+    """
+
+    def __init__(self, document: Document, version: Iterable[Id] | None = None) -> None:
+        self._document = document
+        with document._lock:
+            if version is None:
+                self._checkout = document._main.copy(document._log)
+            else:
+                self._checkout = Checkout(document._log)
+                self._checkout.merge(to_local(document._log.graph, version))
+
+    def __repr__(self) -> str:
+        return f"<Branch of {len(self)} elements at {self.version}>"
+
+    def __len__(self) -> int:
+        """The number of elements. O(1)."""
+        with self._document._lock:
+            return len(self._checkout)
+
+    def __str__(self) -> str:
+        return str(self.content)
+
+    @property
+    def document(self) -> Document:
+        """The document that this is a view of."""
+        return self._document
+
+    @property
+    def content(self) -> Any:
+        """The content at this version. O(length)."""
+        with self._document._lock:
+            return self._document._type.unpack(self._checkout.content())
+
+    @property
+    def version(self) -> Version:
+        """The version that this is a view of."""
+        with self._document._lock:
+            return from_local(self._document._log.graph, self._checkout.version)
+
+    def insert(self, pos: int, content: Any) -> None:
+        """Insert `content` at `pos` of the branch; errors as for `Document.insert`."""
+        document = self._document
+        with document._lock:
+            self._checkout.insert(document._agent, pos, document._type.pack(content))
+            document._catch_up()
+        document._deliver()
+
+    def delete(self, pos: int, length: int = 1) -> None:
+        """Delete `length` elements from `pos` of the branch on; errors as for `Document.delete`."""
+        document = self._document
+        with document._lock:
+            self._checkout.delete(document._agent, pos, length)
+            document._catch_up()
+        document._deliver()
+
+    def merge(self, version: Iterable[Id] | None = None) -> Change:
+        """Go on to this version merged with another, by default all of the document; returns the change.
+
+        O(events that are new here or concurrent with these). `VersionError` if the document does not hold the
+        version.
+        """
+        document = self._document
+        with document._lock:
+            graph = document._log.graph
+            before = self._checkout.version
+            raw = self._checkout.merge(None if version is None else to_local(graph, version), edits=True)
+            return Change(
+                document._unpack(raw),
+                from_local(graph, before),
+                from_local(graph, self._checkout.version),
+                local=False,
+            )

@@ -1,0 +1,360 @@
+"""The `egwalker` command: histories in files, read, shown, merged and converted.
+
+Each command says in one line what it did: on standard output, or on standard error where the output is what
+was asked for. Exit status: 0 done, 1 nobody reads the output any more, 2 bad usage or input (one line on
+standard error says which).
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from egwalker import __version__
+from egwalker.cycore.errors import EgwalkerError
+from egwalker.document import Document
+from egwalker.formats import FORMATS, format_of, load, save
+from egwalker.json_history import Loaded
+from egwalker.stats import stats
+from egwalker.versions import Run, Span, format_version, parse_version
+
+SHOWN_EDITS = 4
+SHOWN_CONTENT = 40
+"""How many edits of a run, and how much JSON of an edit's content, `log` shows."""
+
+CLEAR = "\x1b[K"
+"""Tells a terminal to clear the rest of the line."""
+
+
+class FailureError(Exception):
+    """What went wrong, in the words for whoever typed the command."""
+
+
+class Meter:
+    """Shows what is being done on standard error, if that is a terminal, once it has taken a second.
+
+    Told by calls of it, it shows by a thread of its own: some of the work is one long call into the core.
+    """
+
+    def __init__(self) -> None:
+        self._state = ("", 0, 0)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._state = (what, done, total)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _show(self) -> None:
+        wait = 1.0
+        while not self._done.wait(wait):
+            what, done, total = self._state
+            share = f" {done:,} of {total:,}" if total else ""
+            print(f"\r{CLEAR}{what}{share} ...", end="", file=sys.stderr, flush=True)
+            wait = 0.2
+        if wait < 1:
+            print(f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
+
+def emit(data: bytes) -> None:
+    """Write to standard output, all of it: an unbuffered one may take less at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+
+
+def show(line: str) -> None:
+    """Write a line to standard output, which may not know all of Unicode."""
+    emit(f"{line}\n".encode(sys.stdout.encoding, "backslashreplace"))
+
+
+def say(line: str) -> None:
+    """Say what was done where standard output is kept for what was asked for."""
+    sys.stdout.flush()
+    print(line, file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Agents' names may hold anything, a terminal must not get it."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def size_of(document: Document, length: int) -> str:
+    return counted(length, "value" if document._type.values else "code point")
+
+
+def summary(document: Document) -> str:
+    """A document in one line."""
+    found = stats(document)
+    return (
+        f"{counted(found['events'], 'event')} by {counted(found['agents'], 'agent')}, "
+        f"{size_of(document, found['length'])}"
+    )
+
+
+def total(spans: Sequence[Span]) -> int:
+    return sum([span.end - span.start for span in spans])
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def reason(error: Exception) -> str:
+    """Why, in one line."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(" ".join(why.split()))
+
+
+def read(path: Path) -> Loaded:
+    """The document in a file, with progress on the way."""
+    try:
+        with Meter() as meter:
+            return load(path, progress=meter)
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"cannot read {path}: {reason(error)}") from error
+
+
+def check_format(path: Path, document: bool) -> None:
+    """Find out before long work whether there is a format to write, one that keeps a document if asked."""
+    try:
+        readable = format_of(path).read is not None
+    except EgwalkerError as error:
+        raise FailureError(f"cannot write {path}: {reason(error)}") from error
+    if document and not readable:
+        raise FailureError(
+            f"cannot write {path}: that would keep no history; `egwalker export` writes such files"
+        )
+
+
+def write(document: Document, path: Path) -> str:
+    """Write a file; returns its name and size."""
+    try:
+        return f"{path} ({counted(save(document, path), 'byte')})"
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"cannot write {path}: {reason(error)}") from error
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def import_(args: argparse.Namespace) -> None:
+    """Read a recorded history or trace and write it as a document."""
+    check_format(args.out, document=True)
+    document, text_matches = read(args.source)
+    remark = {
+        True: "; the text is as recorded",
+        False: "; the text is as long as recorded, but another: names break ties, and a trace has lost them",
+        None: "",
+    }[text_matches]
+    show(f"imported {args.source}: {summary(document)}{remark}; wrote {write(document, args.out)}")
+
+
+def cat(args: argparse.Namespace) -> None:
+    """Print a document's content and nothing else: a text as it is, any other content as one line of JSON."""
+    document = read(args.document).document
+    try:
+        version = document.version if args.at is None else parse_version(args.at)
+        content = document.content if args.at is None else document.checkout(version)
+    except EgwalkerError as error:
+        raise FailureError(f"{args.document} has no version {printable(args.at)}: {reason(error)}") from error
+    out = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False) + "\n"
+    emit(out.encode())
+    at = printable(format_version(version)) if len(version) <= SHOWN_EDITS else counted(len(version), "head")
+    say(f"{args.document} at {at}: {size_of(document, len(content))}")
+
+
+def log(args: argparse.Namespace) -> None:
+    """List a document's history, parents first: a line for each run of edits somebody made in one go."""
+    document = read(args.document).document
+    runs = document.history()
+    for run in runs:
+        show(json_line(run) if args.json else line(run))
+    say(f"{args.document}: {counted(len(runs), 'run')}, {summary(document)}")
+
+
+def json_line(run: Run) -> str:
+    """A run as one JSON object."""
+    found = {
+        "agent": run.agent,
+        "seq": run.seq,
+        "length": run.length,
+        "parents": run.parents,
+        "ops": run.ops,
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
+def line(run: Run) -> str:
+    """A run for people: its ids, what it came after, and what it did, shortened."""
+    last = run.seq + run.length - 1
+    ids = f"{run.agent}:{run.seq}" + (f"..{last}" if last > run.seq else "")
+    return f"{printable(ids)}  after {printable(format_version(run.parents))}  {'; '.join(edits(run))}"
+
+
+def edits(run: Run) -> Iterator[str]:
+    """What a run did, shortened."""
+    for pos, deleted, inserted in run.ops[:SHOWN_EDITS]:
+        if deleted:
+            yield f"delete {deleted} at {pos}"
+        if inserted:
+            shown = json.dumps(inserted[: SHOWN_CONTENT + 1], ensure_ascii=False)
+            cut = len(shown) > SHOWN_CONTENT
+            yield f"insert {printable(shown[:SHOWN_CONTENT]) + ('...' if cut else '')} at {pos}"
+    if len(run.ops) > SHOWN_EDITS:
+        yield f"{len(run.ops) - SHOWN_EDITS:,} more"
+
+
+def stat(args: argparse.Namespace) -> None:
+    """Count what is in a document: events, runs, agents, concurrency, memory."""
+    document = read(args.document).document
+    found = stats(document)
+    if args.json:
+        show(json.dumps(found))
+    else:
+        for name, value in flat(found):
+            show(f"{name:<20}{value:>16,}" if isinstance(value, int) else f"{name:<20}{value:>16}")
+    say(f"{args.document}: {summary(document)}")
+
+
+def flat(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names for people: `largest_window` is "largest window", what is nested is "memory: graph"."""
+    for name, value in found.items():
+        if isinstance(value, dict):
+            for part, number in value.items():
+                yield f"{name}: {part}", number
+        else:
+            yield name.replace("_", " "), value
+
+
+def merge(args: argparse.Namespace) -> None:
+    """Merge two replicas of one document: nothing in either is lost, there are no conflicts to resolve."""
+    check_format(args.output, document=True)
+    a, b = read(args.a).document, read(args.b).document
+    before, theirs = a.version, b.version
+    try:
+        with Meter() as meter:
+            meter("merging", 0, 0)
+            a.merge(b)
+    except EgwalkerError as error:
+        raise FailureError(f"cannot merge {args.a} and {args.b}: {reason(error)}") from error
+    diff = a.diff(before, theirs)
+    only_a, only_b = total(diff.a_only), total(diff.b_only)
+    shared = stats(a)["events"] - only_a - only_b
+    concurrent = "concurrent" if only_a and only_b else "nothing concurrent"
+    show(
+        f"merged {args.a} (brought {counted(only_a, 'event')}) "
+        f"and {args.b} (brought {counted(only_b, 'event')}), {shared:,} shared, {concurrent}: "
+        f"{summary(a)}; wrote {write(a, args.output)}"
+    )
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a document in another format, or its text alone."""
+    check_format(args.out, document=False)
+    document = read(args.document).document
+    show(f"exported {args.document}: {summary(document)}; wrote {write(document, args.out)}")
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """All commands and their arguments."""
+    formats = "\n".join(
+        [f"  {f.suffix:<10}{f.about}{'' if f.read else ' (is written only)'}" for f in FORMATS]
+    )
+    top = Parser(
+        prog="egwalker",
+        description="Merge, inspect and convert the histories of collaboratively edited documents.",
+        epilog=f"formats of DOC, by suffix:\n{formats}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"egwalker {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        found.set_defaults(run=run)
+        return found
+
+    def path(where: argparse.ArgumentParser, name: str, about: str) -> None:
+        where.add_argument(name.lower(), metavar=name, type=Path, help=about)
+
+    found = command("import", import_)
+    path(found, "SOURCE", "a history or a trace")
+    path(found, "OUT", "the document to write")
+
+    found = command("cat", cat)
+    path(found, "DOCUMENT", "the document to print")
+    found.add_argument(
+        "--at",
+        metavar="VERSION",
+        help="the version to print, as agent:seq,agent:seq (`log` shows them), root for the one before all "
+        "events; the latest one if not given",
+    )
+
+    found = command("log", log)
+    path(found, "DOCUMENT", "the document to list")
+    found.add_argument("--json", action="store_true", help="one JSON object a line, nothing shortened")
+
+    found = command("stat", stat)
+    path(found, "DOCUMENT", "the document to measure")
+    found.add_argument("--json", action="store_true", help="one JSON object")
+
+    found = command("merge", merge)
+    path(found, "A", "one replica")
+    path(found, "B", "the other one")
+    found.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the merged document")
+
+    found = command("export", export)
+    path(found, "DOCUMENT", "the document to convert")
+    path(found, "OUT", "the file to write, in the format of its suffix")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, by default the process's own; returns the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except FailureError as failure:
+        say(f"egwalker: {failure}")
+        return 2
+    except BrokenPipeError:
+        # Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,111 @@
+"""Places in a document that stay where they are while the text around them changes."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from egwalker.cycore.errors import EgwalkerError, PositionError
+
+if TYPE_CHECKING:
+    from egwalker.document import Document
+    from egwalker.events import Edit
+
+
+class Cursor:
+    """A position in a document, between two elements, as an editor's caret: made by `Document.cursor`.
+
+    It follows the elements around it while the document changes, here or by merging. What somebody else
+    inserts exactly at the cursor goes behind it; what the cursor itself inserts, in front of it. It costs
+    O(edits) of each change until it is closed or forgotten.
+
+    >>> from egwalker import Document
+    >>> doc = Document(agent="alice")
+    >>> cursor = doc.cursor()
+    >>> cursor.insert("word")
+    >>> doc.insert(0, "first ")
+    >>> cursor.backspace(2)
+    >>> str(doc), cursor.position
+    ('first wo', 8)
+    """
+
+    def __init__(self, document: Document, at: int = 0) -> None:
+        self._document = document
+        self._position = 0
+        self._open = True
+        with document._lock:
+            self.move(at)
+            document._watch(self)
+
+    def __repr__(self) -> str:
+        return f"<Cursor at {self._position}{'' if self._open else ', closed'}>"
+
+    @property
+    def position(self) -> int:
+        """How many elements are before the cursor; after `close`, were at that time."""
+        with self._document._lock:
+            return self._position
+
+    def move(self, to: int) -> None:
+        """Put the cursor at position `to`. `PositionError` if the document has no such place."""
+        document = self._document
+        to = operator.index(to)
+        with document._lock:
+            self._check_open()
+            if not 0 <= to <= len(document):
+                raise PositionError(f"position {to} is not within 0..{len(document)}")
+            self._position = to
+
+    def insert(self, content: Any) -> None:
+        """Insert `content` in front of the cursor, as `Document.insert` does."""
+        document = self._document
+        with document._lock:
+            self._check_open()
+            at = self._position
+            self._position = at + document._insert(at, content)
+        document._deliver()
+
+    def backspace(self, n: int = 1) -> None:
+        """Delete `n` elements before the cursor. `PositionError` if there are fewer."""
+        document = self._document
+        n = operator.index(n)
+        with document._lock:
+            self._check_open()
+            if not 0 <= n <= self._position:
+                raise PositionError(
+                    f"there are {self._position} elements before the cursor, not {n} to delete"
+                )
+            document._delete(self._position - n, n)
+        document._deliver()
+
+    def delete(self, n: int = 1) -> None:
+        """Delete `n` elements behind the cursor. `PositionError` if there are fewer."""
+        document = self._document
+        n = operator.index(n)
+        with document._lock:
+            self._check_open()
+            rest = len(document) - self._position
+            if not 0 <= n <= rest:
+                raise PositionError(f"there are {rest} elements behind the cursor, not {n} to delete")
+            document._delete(self._position, n)
+        document._deliver()
+
+    def close(self) -> None:
+        """Stop following the document. The cursor edits and moves no more; its last position stays."""
+        with self._document._lock:
+            self._open = False
+            self._document._unwatch(self)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise EgwalkerError("the cursor is closed")
+
+    def _follow(self, edits: tuple[Edit, ...]) -> None:
+        at = self._position
+        for pos, deleted, inserted in edits:
+            if pos < at:
+                at -= min(deleted, at - pos)
+                # Behind the deletion, the same question again: an edit inserts where it deleted.
+                if pos < at:
+                    at += len(inserted)
+        self._position = at

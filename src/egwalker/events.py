@@ -1,0 +1,109 @@
+"""What documents tell those who watch them, and how it reaches them."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+from egwalker.versions import Version
+
+logger = logging.getLogger("egwalker")
+
+
+class Edit(NamedTuple):
+    """`deleted` elements removed at `pos`, then `inserted` put there (a `str`, or a list of a list's values).
+
+    Positions are those of the document after the edits before this one.
+    """
+
+    pos: int
+    deleted: int
+    inserted: Any
+
+
+class Change(NamedTuple):
+    """How a document came from version `before` to version `after`.
+
+    Making `edits` one after another to the content at `before` gives the content at `after`. `local`: all of
+    it was made at this document, nothing came from others. A change is false if it has no edits; its versions
+    may differ all the same, as when two agents delete the same element.
+    """
+
+    edits: tuple[Edit, ...]
+    before: Version
+    after: Version
+    local: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.edits)
+
+
+Callback = Callable[[Change], object]
+
+
+class Watched(Protocol):
+    """What a subscription needs of its document."""
+
+    def _unsubscribe(self, subscription: "Subscription") -> None: ...
+
+
+class Subscription:
+    """A callback's registration with a document. It ends with `close()` or with its `with` block."""
+
+    def __init__(self, document: Watched, callback: Callback) -> None:
+        self._document = document
+        self._callback = callback
+        self._closed = False
+
+    def close(self) -> None:
+        """Stop calling. Changes that wait to be delivered are not delivered any more. May be called again."""
+        self._closed = True
+        self._document._unsubscribe(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, change: Change) -> None:
+        if self._closed:
+            return
+        try:
+            self._callback(change)
+        except Exception:
+            logger.exception("subscriber %r failed", self._callback)
+
+
+class Feed:
+    """A document's subscriptions, and its changes on their way to them.
+
+    Changes are posted under the document's lock, which gives them their order, and delivered without it: a
+    callback may use any document, and wait for other threads. One thread delivers at a time; a change posted
+    meanwhile, by another thread or by a callback, is delivered by it afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.subscriptions: tuple[Subscription, ...] = ()
+        self._queue: deque[tuple[Change, tuple[Subscription, ...]]] = deque()
+        self._delivering = threading.Lock()
+
+    def post(self, change: Change, subscriptions: tuple[Subscription, ...]) -> None:
+        """Put a change into the queue, for those who were subscribed when it began."""
+        self._queue.append((change, subscriptions))
+
+    def deliver(self) -> None:
+        """Empty the queue, unless somebody is at it already."""
+        # Once more after letting go of the lock: who posted just before found it taken, and has left.
+        while self._queue and self._delivering.acquire(blocking=False):
+            try:
+                while self._queue:
+                    change, subscriptions = self._queue.popleft()
+                    for subscription in subscriptions:
+                        subscription._call(change)
+            finally:
+                self._delivering.release()

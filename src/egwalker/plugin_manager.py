@@ -1,0 +1,71 @@
+"""Finds the plugins and asks them what they provide.
+
+Nothing is loaded on import: the first document of a process loads the built-in plugins, then those that
+installed packages name in the entry point group `egwalker`.
+"""
+
+import functools
+import importlib
+from importlib import metadata
+
+import pluggy
+
+from egwalker import hookspecs
+from egwalker.cycore.errors import KindError, PluginError
+from egwalker.types import SequenceType
+
+BUILT_IN = ("egwalker.plugins.text", "egwalker.plugins.list")
+
+
+@functools.cache
+def manager() -> pluggy.PluginManager:
+    """The plugin manager, with all plugins registered. Raises `PluginError`, naming the plugin that fails."""
+    plugins = pluggy.PluginManager(hookspecs.PROJECT)
+    plugins.add_hookspecs(hookspecs)
+    for name in BUILT_IN:
+        plugins.register(importlib.import_module(name), name)
+    for entry in metadata.entry_points(group=hookspecs.PROJECT):
+        try:
+            plugin = entry.load()
+            if not plugins.is_registered(plugin):
+                plugins.register(plugin, entry.name)
+                plugins.check_pending()
+        except Exception as error:
+            raise PluginError(f"plugin {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+    return plugins
+
+
+@functools.cache
+def document_types() -> dict[str, SequenceType]:
+    """All registered document types by name. `PluginError` for an unusable one or a name given twice."""
+    types: dict[str, SequenceType] = {}
+
+    def register(document_type: SequenceType) -> None:
+        where = f"{type(document_type).__module__}.{type(document_type).__qualname__}"
+        for attribute in ("name", "values", "pack", "unpack"):
+            if not hasattr(document_type, attribute):
+                raise PluginError(f"{where} is no document type: it has no `{attribute}`")
+        name = document_type.name
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"{where} is no document type: its name is {name!r}, not a non-empty str")
+        if name in types:
+            other = type(types[name])
+            raise PluginError(
+                f"document type {name!r} is registered twice: "
+                f"by {other.__module__}.{other.__qualname__} and {where}"
+            )
+        types[name] = document_type
+
+    manager().hook.register_document_types(register=register)
+    return types
+
+
+def document_type(kind: str) -> SequenceType:
+    """The document type of that name; `KindError`, naming all there are, if no plugin provides it."""
+    types = document_types()
+    found = types.get(kind) if isinstance(kind, str) else None
+    if found is None:
+        raise KindError(
+            f"no plugin provides documents of kind {kind!r}; there are: {', '.join(sorted(types))}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The place of transports: plugins that carry events between replicas. This version has none."""
