@@ -15,7 +15,7 @@ build:  ## compile what changed and install the package editable, in .venv
 	@$(PYTHON) tools/develop.py
 
 test: build  ## run all tests and doctests but the packaging tests (ARGS= for pytest)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 demo: build  ## merge two diverged real histories and show what came from whom
 	$(RUN) examples/demo.py

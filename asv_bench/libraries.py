@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from benchmarks import traces
+
 from egwalker import Document, Run
 from egwalker.cycore.walker import Checkout
 
@@ -45,11 +45,10 @@ class Pair(Protocol):
 
 
 class Library(Protocol):
-    """A library. Making one raises `ImportError` if it is not installed."""
+    """A library. Making one raises `ImportError` if it is not installed. `what` is what is timed of it."""
 
     name: str
     what: str
-    "What is timed."
 
     def inputs(self, runs: list[Run], trace: str, peers: Path) -> Inputs | None:
         """What this library reads of a trace; None if there is no such file."""
@@ -209,12 +208,8 @@ class LoroPair:
         return self._here.get_text("text").to_string(), self._there.get_text("text").to_string()
 
 
-LIBRARIES: Sequence[Callable[[], Library]] = (Egwalker, Pycrdt, Loro)
+LIBRARIES: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro)
 
 
 def read(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def version(library: Library) -> str:
-    return importlib.metadata.version(library.name)

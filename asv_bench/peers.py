@@ -16,22 +16,20 @@ Exit codes: 0 all texts are right, 1 some are not, 2 the engine is not built or 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from libraries import Inputs, Library, Pair, Task
+    from contest import Contestant, Keystroke
+    from libraries import Inputs, Library
 
 YARDSTICK = "pycrdt"
 TARGETS = {"S1": 0.10, "C1": 1.3, "A1": 0.45, "A2": 1.6}
@@ -40,19 +38,14 @@ TARGETS = {"S1": 0.10, "C1": 1.3, "A1": 0.45, "A2": 1.6}
 KEYSTROKE_TRACE = "S1"
 KEYSTROKE_TARGET = 20.0
 """How many microseconds a keystroke from elsewhere may take at most."""
-BLOCKS, BLOCK = 10, 30
-"""So many blocks of so many keystrokes each. The libraries do a block in turn: all in the same minute, but
-each with its own data in the processor's caches, as in an application."""
 KEYSTROKE_CASES = {
     "typing": "each next to the last one and after all that is held",
     "random": "at random places, after all that is held",
     "concurrent": "at random places, concurrent with the last event that is held",
 }
+BLOCKS, BLOCK = 10, 30
+"""So many blocks of so many keystrokes each; the libraries do a block in turn."""
 SEED = 20240914
-
-
-class InputError(Exception):
-    """Something that ends the run; the message says what."""
 
 
 class Trace(NamedTuple):
@@ -69,29 +62,12 @@ def say(message: str) -> None:
     print(f"peers: {message}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def no_gc() -> Iterator[None]:
-    """Collect garbage now, and none before the end of the block: whoever is timed pays for nobody else."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-# --- whole histories ----------------------------------------------------------------------------------------
-
-
 def read_trace(name: str, libraries: list[Library], folder: Path, peers: Path) -> Trace:
-    """A trace and what each library has of it; `InputError` if it is not there or cannot be read."""
+    """A trace and what each library has of it."""
     from benchmarks import traces  # noqa: PLC0415  (needs the engine)
 
     say(f"{name}: reading")
-    try:
-        loaded = traces.load(name, folder)
-    except OSError as error:
-        raise InputError(str(error)) from error
+    loaded = traces.load(name, folder)
     runs = loaded.document.history()
     found = [(library, library.inputs(runs, name, peers)) for library in libraries]
     for library, inputs in found:
@@ -104,6 +80,47 @@ def read_trace(name: str, libraries: list[Library], folder: Path, peers: Path) -
         sum(run.length for run in runs),
         [(library, inputs) for library, inputs in found if inputs is not None],
     )
+
+
+@contextmanager
+def contestants(trace: Trace) -> Iterator[list[Contestant]]:
+    """The libraries that take part, ours first."""
+    from contest import Contestant  # noqa: PLC0415  (needs the engine)
+
+    with ExitStack() as stack:
+        yield [stack.enter_context(Contestant(library, inputs)) for library, inputs in trace.inputs]
+
+
+# --- whole histories ----------------------------------------------------------------------------------------
+
+
+def compare(trace: Trace, rounds: int) -> bool:
+    """Time all libraries on a trace and print a line for each; whether all texts were right."""
+    with contestants(trace) as all_of_them:
+        ours = all_of_them[0]
+        merged = [contestant.first_merge() for contestant in all_of_them]
+        say(f"{trace.name}: {rounds} rounds of {', '.join([each.library.name for each in all_of_them])}")
+        for _ in range(rounds):
+            for contestant in all_of_them:
+                contestant.times.append(contestant.merge())
+        right = True
+        for contestant, (text, peak) in zip(all_of_them, merged, strict=True):
+            right &= is_right(trace, contestant.library.name, text, contestant is ours)
+            line = {
+                **about(trace, contestant),
+                "what": contestant.library.what,
+                "ms": round(median(contestant.times), 3),
+                "ms_min": round(min(contestant.times), 3),
+                "bytes": contestant.size,
+                "peak_mib": None if peak is None else round(peak / 2**20, 2),
+                "ratio": ratio(contestant, all_of_them),
+                "events": trace.events,
+                "length": len(text),
+            }
+            if contestant is ours:
+                line |= judged(line["ratio"], TARGETS.get(trace.name))
+            print(json.dumps(line), flush=True)
+    return right
 
 
 def is_right(trace: Trace, library: str, text: str, ours: bool) -> bool:
@@ -122,68 +139,19 @@ def is_right(trace: Trace, library: str, text: str, ours: bool) -> bool:
     return True
 
 
-def time_rounds(tasks: list[Task], rounds: int) -> list[list[float]]:
-    """By task, how many milliseconds it took in each round."""
-    times: list[list[float]] = [[] for _ in tasks]
-    for _ in range(rounds):
-        for task, found in zip(tasks, times, strict=True):
-            with no_gc():
-                start = perf_counter_ns()
-                result = task.merge()
-                found.append((perf_counter_ns() - start) / 1e6)
-            del result
-    return times
+def about(trace: Trace, contestant: Contestant) -> dict[str, Any]:
+    name = contestant.library.name
+    return {"trace": trace.name, "library": name, "version": version(name)}
 
 
-def peak_of_merge(number: int, inputs: Any) -> int | None:
-    """By how many bytes the memory of this process grows while the library of that number merges."""
-    from benchmarks.growth import peak_growth  # noqa: PLC0415
-    from libraries import LIBRARIES  # noqa: PLC0415  (needs the engine)
-
-    return peak_growth(LIBRARIES[number]().task(inputs).merge)
-
-
-def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def compare(trace: Trace, rounds: int) -> bool:
-    """Time all libraries on a trace and print a line for each; whether all texts were right."""
-    from libraries import LIBRARIES, version  # noqa: PLC0415  (needs the engine)
-
-    tasks = [library.task(inputs) for library, inputs in trace.inputs]
-    # This is also the warm-up.
-    texts = [task.merge()[1] for task in tasks]
-    right = [
-        is_right(trace, library.name, text, ours=i == 0)
-        for i, ((library, _), text) in enumerate(zip(trace.inputs, texts, strict=True))
-    ]
-    say(f"{trace.name}: {rounds} rounds of {', '.join([library.name for library, _ in trace.inputs])}")
-    times = time_rounds(tasks, rounds)
-    medians = {library.name: median(found) for (library, _), found in zip(trace.inputs, times, strict=True)}
-    ours = medians[trace.inputs[0][0].name]
-    numbers = [kind.name for kind in LIBRARIES]  # type: ignore[attr-defined]
-    for i, (library, inputs) in enumerate(trace.inputs):
-        peak = in_fresh_process(peak_of_merge, numbers.index(library.name), inputs)
-        against = medians[library.name] if i else medians.get(YARDSTICK)
-        line: dict[str, Any] = {
-            "trace": trace.name,
-            "library": library.name,
-            "version": version(library),
-            "what": library.what,
-            "ms": round(medians[library.name], 3),
-            "ms_min": round(min(times[i]), 3),
-            "bytes": tasks[i].size,
-            "peak_mib": None if peak is None else round(peak / 2**20, 2),
-            "ratio": None if against is None else round(ours / against, 4),
-            "events": trace.events,
-            "length": len(texts[i]),
-        }
-        if i == 0:
-            line |= judged(line["ratio"], TARGETS.get(trace.name))
-        print(json.dumps(line), flush=True)
-    return all(right)
+def ratio(contestant: Contestant, all_of_them: list[Contestant]) -> float | None:
+    """Our median over the contestant's, for ourselves over the yardstick's; None if there is none."""
+    ours = all_of_them[0]
+    name = YARDSTICK if contestant is ours else contestant.library.name
+    for other in all_of_them:
+        if other.library.name == name:
+            return round(median(ours.times) / median(other.times), 4)
+    return None
 
 
 def judged(value: float | None, target: float | None) -> dict[str, Any]:
@@ -194,67 +162,59 @@ def judged(value: float | None, target: float | None) -> dict[str, Any]:
 # --- single keystrokes --------------------------------------------------------------------------------------
 
 
-def time_keystrokes(case: str, pairs: list[Pair], length: int) -> tuple[list[list[float]], list[int | None]]:
-    """By pair, how many microseconds each keystroke took, and the size of the last one."""
-    random = Random(SEED)
-    times: list[list[float]] = [[] for _ in pairs]
-    sizes: list[int | None] = [None for _ in pairs]
-    start = random.randrange(length)
-    for block in range(BLOCKS):
-        places = [(random.randrange(length), random.randrange(length)) for _ in range(BLOCK)]
-        if case == "typing":
-            places = [(start + block * BLOCK + i, 0) for i in range(BLOCK)]
-        for i, pair in enumerate(pairs):
-            for there, here in places:
-                if case == "concurrent":
-                    pair.type_here(here)
-                take_in, sizes[i] = pair.keystroke(there)
-                began = perf_counter_ns()
-                result = take_in()
-                times[i].append((perf_counter_ns() - began) / 1e3)
-                del result
-                if case == "concurrent":
-                    pair.catch_up()
-    return times, sizes
-
-
 def compare_keystrokes(trace: Trace) -> bool:
     """Time keystrokes from elsewhere and print a line a case and library; whether all texts were right."""
-    from libraries import version  # noqa: PLC0415  (needs the engine)
-
     right = True
-    for case, about in KEYSTROKE_CASES.items():
-        say(f"{trace.name}: {BLOCKS * BLOCK} keystrokes, {about}")
-        pairs = [library.pair(inputs) for library, inputs in trace.inputs]
-        with no_gc():
-            times, sizes = time_keystrokes(case, pairs, len(trace.text))
-        medians = {
-            library.name: median(found) for (library, _), found in zip(trace.inputs, times, strict=True)
-        }
-        ours = medians[trace.inputs[0][0].name]
-        typed = BLOCKS * BLOCK * (2 if case == "concurrent" else 1)
-        for i, (library, _) in enumerate(trace.inputs):
-            here, there = pairs[i].texts()
-            if here != there or len(here) != len(trace.text) + typed:
-                say(f"{case}: the two replicas of {library.name} have not come together")
-                right = False
-            against = medians[library.name] if i else medians.get(YARDSTICK)
-            line: dict[str, Any] = {
-                "trace": trace.name,
-                "library": library.name,
-                "version": version(library),
-                "what": f"remote keystroke, {case}",
-                "us": round(medians[library.name], 2),
-                "us_min": round(min(times[i]), 2),
-                "us_first": round(times[i][0], 2),
-                "keystrokes": len(times[i]),
-                "bytes": sizes[i],
-                "ratio": None if against is None else round(ours / against, 4),
-            }
-            if i == 0:
-                line |= judged(line["us"], KEYSTROKE_TARGET)
-            print(json.dumps(line), flush=True)
+    for case, meaning in KEYSTROKE_CASES.items():
+        say(f"{trace.name}: {BLOCKS * BLOCK} keystrokes, {meaning}")
+        with contestants(trace) as all_of_them:
+            blocks = keystrokes(case, len(trace.text))
+            typed = sum(1 if key.here is None else 2 for block in blocks for key in block)
+            for contestant in all_of_them:
+                contestant.open_pair()
+            sizes = []
+            for block in blocks:
+                results = [contestant.keystrokes(block) for contestant in all_of_them]
+                for contestant, (times, _) in zip(all_of_them, results, strict=True):
+                    contestant.times += times
+                sizes = [size for _, size in results]
+            for contestant, size in zip(all_of_them, sizes, strict=True):
+                here, there = contestant.texts()
+                if here != there or len(here) != len(trace.text) + typed:
+                    say(f"{case}: the two replicas of {contestant.library.name} have not come together")
+                    right = False
+                line = {
+                    **about(trace, contestant),
+                    "what": f"remote keystroke, {case}",
+                    "us": round(median(contestant.times), 2),
+                    "us_min": round(min(contestant.times), 2),
+                    "us_first": round(contestant.times[0], 2),
+                    "keystrokes": len(contestant.times),
+                    "bytes": size,
+                    "ratio": ratio(contestant, all_of_them),
+                }
+                if contestant is all_of_them[0]:
+                    line |= judged(line["us"], KEYSTROKE_TARGET)
+                print(json.dumps(line), flush=True)
     return right
+
+
+def keystrokes(case: str, length: int) -> list[list[Keystroke]]:
+    """The places of all keystrokes of a case in a document of `length` code points, block by block."""
+    from contest import Keystroke  # noqa: PLC0415  (needs the engine)
+
+    random = Random(SEED)
+    start = random.randrange(length)
+    return [
+        [
+            Keystroke(
+                start + block * BLOCK + i if case == "typing" else random.randrange(length),
+                random.randrange(length) if case == "concurrent" else None,
+            )
+            for i in range(BLOCK)
+        ]
+        for block in range(BLOCKS)
+    ]
 
 
 # --- the command --------------------------------------------------------------------------------------------
@@ -264,26 +224,32 @@ def available() -> list[Library]:
     """The libraries that are installed, ours first."""
     from libraries import LIBRARIES  # noqa: PLC0415  (needs the engine)
 
-    found = []
-    for make in LIBRARIES:
+    found: list[Library] = []
+    for kind in LIBRARIES:
         try:
-            found.append(make())
-        except ImportError as error:
-            say(f"left out, not installed: {error.name} (python3 tools/develop.py bench)")
+            found.append(kind())
+        except ImportError:
+            say(f"{kind.name} is not installed, left out (python3 tools/develop.py bench)")
     return found
 
 
 def run(options: argparse.Namespace) -> bool:
-    from egwalker import DecodeError  # noqa: PLC0415  (needs the engine)
+    """Do what was asked for; whether all texts were right. `OSError` if a trace is not there."""
+    from benchmarks import traces  # noqa: PLC0415  (needs the engine)
 
-    libraries = available()
-    peers = options.peers or options.traces.parent / "peers"
-    right = True
+    from egwalker import DecodeError  # noqa: PLC0415
+
     jobs: list[tuple[str, Callable[[Trace], bool]]] = [
         (name, lambda trace: compare(trace, options.rounds)) for name in options.names
     ]
     if options.keystroke:
         jobs.append((KEYSTROKE_TRACE, compare_keystrokes))
+    for name, _ in jobs:
+        # Before minutes of work.
+        traces.find(name, options.traces)
+    libraries = available()
+    peers = options.peers or options.traces.parent / "peers"
+    right = True
     for name, job in jobs:
         try:
             right &= job(read_trace(name, libraries, options.traces, peers))
@@ -312,13 +278,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
     try:
-        import libraries  # noqa: F401, PLC0415
+        import contest  # noqa: F401, PLC0415
     except ImportError as error:
         say(f"egwalker is not importable ({error}): run `make build`, then use .venv/bin/python")
         return 2
     try:
         return 0 if run(options) else 1
-    except InputError as error:
+    except OSError as error:
         say(str(error))
         return 2
 

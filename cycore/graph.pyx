@@ -21,7 +21,7 @@ Run = namedtuple("Run", "start end agent seq parents clock")
 Diff = namedtuple("Diff", "head shared a_only b_only")
 
 MAX_NAME_BYTES = 255
-cdef int64_t MAX_SEQ = (<int64_t>1 << 53) - 1  # what JSON numbers carry exactly
+cdef int64_t MAX_SEQ = <int64_t>1 << 53  # JSON numbers are exact below
 
 
 # --- a heap of versions, for `compare` ------------------------------------------------------------------------
@@ -346,7 +346,7 @@ cdef class Graph:
         """Whether this event is held. O(log of the agent's runs)."""
         cdef int64_t run
         number = self._index.get(agent)
-        if number is None or not 0 <= seq <= MAX_SEQ:
+        if number is None or not 0 <= seq < MAX_SEQ:
             return False
         return self.known(number, seq, &run) >= 0
 
@@ -355,7 +355,7 @@ cdef class Graph:
         cdef int64_t run
         cdef int64_t found = -1
         number = self._index.get(agent)
-        if number is not None and 0 <= seq <= MAX_SEQ:
+        if number is not None and 0 <= seq < MAX_SEQ:
             found = self.known(number, seq, &run)
         if found < 0:
             raise VersionError(f"event {agent}:{seq} is not held")

@@ -20,6 +20,8 @@ from egwalker.cycore.rope cimport copy_units
 from egwalker.cycore.errors import ConflictError, ContentError, DecodeError, LimitError, VersionError
 from egwalker.cycore.rope import MAX_LENGTH
 
+Content = str | list[str]
+Id = tuple[str, int]
 Op = namedtuple("Op", "start kind pos length step content")
 
 cdef int64_t C_MAX_LENGTH = MAX_LENGTH
@@ -167,6 +169,7 @@ cdef class OpLog:
         for item in content:
             if type(item) is not str:
                 raise ContentError(f"a list takes a list of JSON texts, not of {type(item).__name__}")
+            check_text(item)
         start = len(self.items)
         n = len(content)
         if start + n > 0xFFFFFFFF:

@@ -1,3 +1,4 @@
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef enum:
@@ -66,3 +67,8 @@ cdef class Rope:
 
 
 cdef void copy_units(uint8_t* to, int to_width, const uint8_t* source, int width, int64_t n) noexcept nogil
+
+
+cdef inline object whole(object value):
+    """An integer of any type as `int`; `TypeError` for what is none, such as 1.0."""
+    return value if type(value) is int else PyNumber_Index(value)

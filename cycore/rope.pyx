@@ -525,27 +525,34 @@ cdef class Rope:
 
     # --- for Python -------------------------------------------------------------------------------------------
 
-    def insert(self, pos: int, text: str):
+    def insert(self, pos, text: str):
         """Insert `text` before code point `pos`. O(log n + length). `PositionError` beyond the end."""
+        pos = whole(pos)
         if not 0 <= pos <= self.n:
             raise PositionError(f"position {pos} is not within 0..{self.n}")
         self.insert_units(pos, PyUnicode_DATA(text), PyUnicode_KIND(text), PyUnicode_GET_LENGTH(text))
 
-    def delete(self, pos: int, length: int):
+    def delete(self, pos, length):
         """Delete `length` code points from `pos` on. O(log n + length). `PositionError` beyond the end."""
+        pos = whole(pos)
+        length = whole(length)
         self.check_range(pos, pos + length)
         self.delete_units(pos, length)
 
-    def slice(self, start: int, end: int):
+    def slice(self, start, end):
         """The code points `start:end`, without copying others. O(log n + length)."""
+        start = whole(start)
+        end = whole(end)
         self.check_range(start, end)
         return self.slice_units(start, end)
 
-    def numbers(self, start: int, end: int):
+    def numbers(self, start, end):
         """The elements `start:end` as integers. O(log n + length)."""
         cdef Leaf* leaf
         cdef int32_t offset
         cdef int64_t left
+        start = whole(start)
+        end = whole(end)
         self.check_range(start, end)
         left = end - start
         found = []
@@ -657,15 +664,18 @@ cdef class Rope:
         return pos if rest == 0 else -1
 
     cdef object convert_out(self, pos, bint utf8):
+        pos = whole(pos)
         if not 0 <= pos <= self.n:
             raise PositionError(f"position {pos} is not within 0..{self.n}")
         return self.outward(pos, utf8)
 
     cdef object convert_in(self, offset, bint utf8):
-        cdef int64_t pos = self.inward(offset, utf8) if -1 < offset < (<int64_t>1 << 40) else -1
+        cdef int64_t pos
+        offset = whole(offset)
+        pos = self.inward(offset, utf8) if -1 < offset < (<int64_t>1 << 40) else -1
         if pos < 0:
-            unit = "byte of UTF-8" if utf8 else "unit of UTF-16"
-            raise PositionError(f"no code point starts at {unit} {offset}; there are {self.outward(self.n, utf8)}")
+            unit = "UTF-8 byte" if utf8 else "UTF-16 unit"
+            raise PositionError(f"no code point starts at {unit} {offset} (the text has {self.outward(self.n, utf8)})")
         return pos
 
     def utf16_len(self):
@@ -676,19 +686,19 @@ cdef class Rope:
         """Length in bytes of UTF-8."""
         return self.outward(self.n, True)
 
-    def to_utf16(self, pos: int):
+    def to_utf16(self, pos):
         """The UTF-16 offset of code point `pos`. O(log n)."""
         return self.convert_out(pos, False)
 
-    def from_utf16(self, offset: int):
+    def from_utf16(self, offset):
         """The code point at a UTF-16 offset; `PositionError` inside a surrogate pair. O(log n)."""
         return self.convert_in(offset, False)
 
-    def to_utf8(self, pos: int):
+    def to_utf8(self, pos):
         """The UTF-8 offset of code point `pos`. O(log n)."""
         return self.convert_out(pos, True)
 
-    def from_utf8(self, offset: int):
+    def from_utf8(self, offset):
         """The code point at a UTF-8 offset; `PositionError` inside a code point. O(log n)."""
         return self.convert_in(offset, True)
 

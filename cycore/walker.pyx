@@ -21,12 +21,14 @@ from egwalker.cycore.mem cimport (
     Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
 )
 from egwalker.cycore.oplog cimport DELETE, ERASE, PREPEND, TYPE, OpLog, OpRun
-from egwalker.cycore.rope cimport Rope
+from egwalker.cycore.rope cimport Rope, whole
 from egwalker.cycore.spans cimport LEAF_SLOTS, NODE_SLOTS, SpanTree
 
 from egwalker.cycore.errors import LimitError, PositionError
+from egwalker.cycore.oplog import Content
 from egwalker.cycore.rope import MAX_LENGTH
 
+Edit = tuple[int, int, Content]
 Step = namedtuple("Step", "start end retreated advanced emitted")
 
 cdef int64_t UNKNOWN_LENGTH = MAX_LENGTH
@@ -830,13 +832,14 @@ cdef class Checkout:
             self.walker.run(NULL, 0, self.heads.at, self.heads.n)
         return 0
 
-    def insert(self, agent: str, pos: int, content):
+    def insert(self, agent: str, pos, content):
         """Append an event of `agent` for each element of `content`, on top of this version; returns the first one's
         local version. O(log n + length). `PositionError`, `ContentError`, `AgentError`: nothing changes.
         """
         cdef int64_t lv = self.log.n
         cdef int64_t c_pos
         cdef int64_t n
+        pos = whole(pos)
         if not 0 <= pos <= self.rope.n:
             raise PositionError(f"position {pos} is not within 0..{self.rope.n}")
         c_pos = pos
@@ -849,10 +852,12 @@ cdef class Checkout:
         self.walker.plain(lv, lv + n)
         return lv
 
-    def delete(self, agent: str, pos: int, length: int):
+    def delete(self, agent: str, pos, length):
         """Append an event of `agent` for each element deleted from `pos` on; as `insert`."""
         cdef int64_t lv = self.log.n
         cdef int64_t c_pos, c_length
+        pos = whole(pos)
+        length = whole(length)
         if length < 0 or not 0 <= pos <= self.rope.n - length:
             raise PositionError(f"range {pos}:{pos + length} is not within 0:{self.rope.n}")
         if length == 0:
@@ -886,7 +891,7 @@ cdef class Checkout:
         push(&self.heads, graph.n - 1)
         return 0
 
-    def content(self, start: int = 0, end=None):
+    def content(self, start=0, end=None):
         """The elements `start:end`, all of them by default: a str, or a list of JSON texts. O(log n + length)."""
         if end is None:
             end = self.rope.n

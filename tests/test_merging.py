@@ -117,6 +117,8 @@ class Merging(RuleBasedStateMachine):
         one, other = self.pair(index, step)
         self.session.merge(one, other)
         self.session.merge(other, one)
+        # What waited at the other may have found its parents only now.
+        self.session.merge(one, other)
         assert one.doc.content == other.doc.content
 
     @rule(index=INDEX, step=INDEX)

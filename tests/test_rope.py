@@ -97,11 +97,11 @@ def test_offsets_inside_a_code_point_are_refused(text: str) -> None:
     rope = Rope(text, leaf_bytes=8, fanout=4)
     starts = {len(text[:pos].encode()) for pos in range(len(text) + 1)}
     for offset in set(range(len(text.encode()) + 3)) - starts:
-        with pytest.raises(egwalker.PositionError, match=f"unit|byte of UTF-8 {offset}"):
+        with pytest.raises(egwalker.PositionError, match=f"UTF-8 byte {offset} "):
             rope.from_utf8(offset)
     starts = {units(text[:pos]) for pos in range(len(text) + 1)}
     for offset in {-1, 1 << 70} | set(range(units(text) + 3)) - starts:
-        with pytest.raises(egwalker.PositionError, match="UTF-16"):
+        with pytest.raises(egwalker.PositionError, match=f"UTF-16 unit {offset} "):
             rope.from_utf16(offset)
 
 

@@ -3,8 +3,8 @@
     python3 tools/develop.py [GROUP ...]
 
 Needs only Python, and is quick when there is nothing to do: it creates `.venv`, installs what is missing of
-the dependency groups in pyproject.toml (`test` unless told otherwise), compiles what changed, and installs the
-package editable when files were added, removed or moved. On Debian and its kin, as root, it installs a
+the dependency groups in pyproject.toml (`test` unless told otherwise), compiles what changed, and installs
+the package editable when files were added, removed or moved. On Debian and its kin, as root, it installs a
 missing C compiler, Python.h or venv module by itself; else it says in one line what is missing.
 """
 
