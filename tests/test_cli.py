@@ -152,7 +152,7 @@ class TestCat:
     def test_a_list(self, run: Runner) -> None:
         document("a.json", "alice", [1, {"é": None}], kind="list")
         result = run.done("cat", "a.json")
-        assert result.out == '[1, {"é": null}]\n'
+        assert result.out == '[1,{"é":null}]\n'
         assert result.err == "a.json at alice:1: 2 values\n"
 
     @pytest.mark.parametrize("version", ["alice:5", "bob:0", "alice:5,alice:0", "alice:99999999999"])

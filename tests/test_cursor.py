@@ -145,3 +145,15 @@ def test_forgotten_cursors_cost_nothing() -> None:
     assert len(doc._cursors) == 0
     doc.insert(0, "x")
     assert not doc._observed
+
+
+def test_a_with_block_closes_it() -> None:
+    doc = Document(agent="alice")
+    doc.insert(0, "ab")
+    with doc.cursor(1) as cursor:
+        cursor.insert("x")
+    doc.insert(0, "y")
+    assert cursor.position == 2
+    with pytest.raises(EgwalkerError, match="closed"):
+        cursor.insert("z")
+    assert doc.content == "yaxb"

@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 import egwalker
-from egwalker import Document, KindError, PluginError, hookspecs, json_history, plugin_manager
+from egwalker import Document, KindError, PluginError, formats, hookspecs, json_history, plugin_manager
 
 UPPER = """
     from egwalker import ContentError, hookimpl
@@ -125,6 +125,24 @@ def test_a_type_of_values_from_an_object(install: Installer) -> None:
     doc.insert(0, [(1, 2), (3, 4)])
     doc.delete(0)
     assert doc.content == [(3, 4)]
+
+
+def test_content_that_is_no_json_is_not_saved(install: Installer, tmp_path: Path) -> None:
+    install("geometry", POINTS.replace("tuple(", "frozenset("), ":plugin")
+    doc = Document("points")
+    doc.insert(0, [(1, 2)])
+    with pytest.raises(egwalker.ContentError, match="frozenset"):
+        formats.save(doc, str(tmp_path / "points.json"))
+    assert list(tmp_path.glob("*points*")) == []
+
+
+def test_packed_texts_hold_no_surrogates(install: Installer) -> None:
+    install("geometry", POINTS.replace("json.dumps([x, y])", "x"), ":plugin")
+    doc = Document("points")
+    with pytest.raises(egwalker.ContentError, match=r"U\+D800"):
+        doc.insert(0, [('"fine"', 0), ('"\ud800"', 0)])
+    assert len(doc) == 0
+    doc._check()
 
 
 def test_an_unknown_kind_names_those_there_are(install: Installer) -> None:

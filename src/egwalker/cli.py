@@ -19,7 +19,7 @@ from egwalker import __version__
 from egwalker.cycore.errors import EgwalkerError
 from egwalker.document import Document
 from egwalker.formats import FORMATS, format_of, load, save
-from egwalker.json_history import Loaded
+from egwalker.json_history import Loaded, to_json
 from egwalker.stats import stats
 from egwalker.versions import Run, Span, format_version, parse_version
 
@@ -180,7 +180,7 @@ def cat(args: argparse.Namespace) -> None:
         content = document.content if args.at is None else document.checkout(version)
     except EgwalkerError as error:
         raise FailureError(f"{args.document} has no version {printable(args.at)}: {reason(error)}") from error
-    out = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False) + "\n"
+    out = content if isinstance(content, str) else to_json(content).decode() + "\n"
     emit(out.encode())
     at = printable(format_version(version)) if len(version) <= SHOWN_EDITS else counted(len(version), "head")
     say(f"{args.document} at {at}: {size_of(document, len(content))}")
@@ -204,7 +204,7 @@ def json_line(run: Run) -> str:
         "parents": run.parents,
         "ops": run.ops,
     }
-    return json.dumps(found, ensure_ascii=False)
+    return to_json(found).decode()
 
 
 def line(run: Run) -> str:
@@ -220,7 +220,7 @@ def edits(run: Run) -> Iterator[str]:
         if deleted:
             yield f"delete {deleted} at {pos}"
         if inserted:
-            shown = json.dumps(inserted[: SHOWN_CONTENT + 1], ensure_ascii=False)
+            shown = to_json(inserted[: SHOWN_CONTENT + 1]).decode()
             cut = len(shown) > SHOWN_CONTENT
             yield f"insert {printable(shown[:SHOWN_CONTENT]) + ('...' if cut else '')} at {pos}"
     if len(run.ops) > SHOWN_EDITS:

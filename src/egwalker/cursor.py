@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from egwalker.cycore.errors import EgwalkerError, PositionError
 
@@ -17,7 +17,7 @@ class Cursor:
 
     It follows the elements around it while the document changes, here or by merging. What somebody else
     inserts exactly at the cursor goes behind it; what the cursor itself inserts, in front of it. It costs
-    O(edits) of each change until it is closed or forgotten.
+    O(edits) of each change until it is closed, by `close` or at the end of a `with` block, or forgotten.
 
     >>> from egwalker import Document
     >>> doc = Document(agent="alice")
@@ -36,6 +36,12 @@ class Cursor:
         with document._lock:
             self.move(at)
             document._watch(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Cursor at {self._position}{'' if self._open else ', closed'}>"

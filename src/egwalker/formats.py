@@ -48,20 +48,21 @@ def format_of(path: Path) -> Format:
     raise DecodeError(f"a file's format is told by its suffix, one of {known}")
 
 
-def load(path: Path, agent: str | None = None, progress: Progress = json_history.no_progress) -> Loaded:
+def load(path: str | os.PathLike[str], agent: str | None = None, progress: Progress = json_history.no_progress) -> Loaded:
     """The document in a file. `DecodeError` for what is in no format, `OSError`."""
+    path = Path(path)
     read = format_of(path).read
     if read is None:
         raise DecodeError("a plain text has no history to read")
     return read(path.read_bytes(), agent, progress)
 
 
-def save(document: Document, path: Path) -> int:
+def save(document: Document, path: str | os.PathLike[str]) -> int:
     """Write a document into a file, in the format of its suffix; returns how many bytes.
 
     Whoever looks sees the old file or the whole new one. Raises `OSError`, and what the format cannot hold.
     """
-    data = format_of(path).write(document)
+    data = format_of(Path(path)).write(document)
     target = Path(os.path.realpath(path))
     part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:

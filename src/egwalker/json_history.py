@@ -18,7 +18,7 @@ import zlib
 from bisect import bisect_right
 from typing import Any, NamedTuple, NoReturn
 
-from egwalker.cycore.errors import DecodeError, EgwalkerError, LimitError, PositionError
+from egwalker.cycore.errors import ContentError, DecodeError, EgwalkerError, LimitError, PositionError
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.walker import Checkout
 from egwalker.document import Document
@@ -48,7 +48,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def dumps(document: Document) -> bytes:
-    """The whole history of a document as JSON, one txn a line. `LimitError` beyond `MAX_BYTES`."""
+    """The whole history of a document as JSON, one txn a line. `LimitError` beyond `MAX_BYTES`, `ContentError`."""
     out = io.BytesIO()
     with document._lock:
         log, unpack = document._log, document._type.unpack
@@ -74,8 +74,11 @@ def dumps_gzip(document: Document) -> bytes:
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Compact JSON. `ContentError` for what is none, which only the types of other packages let in."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ContentError(f"the content is not JSON: {error}") from None
 
 
 def loads(data: bytes, agent: str | None = None, progress: Progress = no_progress) -> Loaded:

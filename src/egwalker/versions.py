@@ -131,8 +131,9 @@ def ranges_since(graph: Graph, since: Mapping[str, Iterable[tuple[int, int]]]) -
     """
     found: list[tuple[int, int]] = []
     try:
+        theirs = {agent: sorted([(start, end) for start, end in ranges]) for agent, ranges in since.items()}
         for agent, held in graph.version_vector().items():
-            for seq, end in subtract(held, sorted(since.get(agent, ()))):
+            for seq, end in subtract(held, theirs.get(agent, ())):
                 at = seq
                 while at < end:
                     # Seqs that follow each other need not do so in local versions: row by row.
