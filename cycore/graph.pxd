@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t
 
 from egwalker.cycore.mem cimport Heads, Ints, Span, Spans
@@ -39,6 +40,7 @@ cdef struct Parts:
     Ints head
 
 
+@cython.final
 cdef class Graph:
     cdef int64_t n
     cdef GraphRun* run

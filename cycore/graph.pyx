@@ -5,6 +5,8 @@ smaller LVs. Consecutive events of one agent, each the only child-to-be of the o
 so a graph of a million keystrokes is a few thousand rows.
 """
 
+cimport cython
+
 from collections import namedtuple
 
 from libc.stdint cimport int32_t, int64_t
@@ -123,6 +125,7 @@ cdef int by_value(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+@cython.final
 cdef class Graph:
     """An append-only graph of events, run-length encoded.
 

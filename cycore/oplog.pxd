@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from egwalker.cycore.graph cimport Graph
@@ -25,6 +26,7 @@ cdef struct Pool:
     Py_ssize_t cap  # bytes
 
 
+@cython.final
 cdef class OpLog:
     cdef readonly Graph graph
     cdef readonly bint values

@@ -4,6 +4,8 @@ An event inserts or deletes one element at a position of the document at its par
 on, prepend, delete on or erase backwards are one row. Inserted elements lie in three pools, of 1, 2 and 4 bytes each.
 """
 
+cimport cython
+
 from collections import namedtuple
 
 from cpython.unicode cimport (
@@ -68,6 +70,7 @@ def check_text(str text):
             raise ContentError(f"lone surrogate U+{u:04X} at code point {i} of the text")
 
 
+@cython.final
 cdef class OpLog:
     """The graph of a document and the operations of its events.
 

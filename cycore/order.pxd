@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from egwalker.cycore.graph cimport Graph
@@ -21,6 +22,7 @@ cdef struct GroupRow:
     Py_ssize_t n_links
 
 
+@cython.final
 cdef class Groups:
     cdef Graph graph
     cdef Stretch* stretch

@@ -6,6 +6,8 @@ smallest (Lamport clock of its first event, agent, seq); it is emitted whole. On
 group, so no two groups wait for each other.
 """
 
+cimport cython
+
 from collections import namedtuple
 
 from libc.stdint cimport int64_t
@@ -18,6 +20,7 @@ from egwalker.cycore.mem cimport Ints, push, reserve
 Group = namedtuple("Group", "agent seq length clock ranges")
 
 
+@cython.final
 cdef class Groups:
     """Iterates over groups; O(rows) to begin, then O(log groups + rows of the group) for each."""
 

@@ -1,3 +1,4 @@
+cimport cython
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
@@ -28,6 +29,7 @@ cdef struct Node:
     int32_t wide16[FANOUT] # units of UTF-16 beyond one an element
 
 
+@cython.final
 cdef class Rope:
     cdef Node* root
     cdef int64_t n

@@ -6,6 +6,8 @@ up to date when the next edit goes elsewhere. A list document keeps here, in pla
 its values.
 """
 
+cimport cython
+
 from cpython.unicode cimport (
     PyUnicode_DATA, PyUnicode_FromKindAndData, PyUnicode_GET_LENGTH, PyUnicode_KIND,
 )
@@ -110,6 +112,7 @@ cdef void free_below(Node* node) noexcept nogil:
     free(node)
 
 
+@cython.final
 cdef class Rope:
     """A text buffer; positions count code points.
 

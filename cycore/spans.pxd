@@ -1,10 +1,11 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Spans
 
 cdef enum:
-    LEAF_SLOTS = 32
+    LEAF_SLOTS = 16
     NODE_SLOTS = 32
 
 
@@ -53,6 +54,7 @@ cdef struct Cursor:
     int64_t kept    # elements of the effect version before the item
 
 
+@cython.final
 cdef class SpanTree:
     cdef Graph graph
     cdef Item* item

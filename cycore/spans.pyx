@@ -10,6 +10,8 @@ start of item i" for ever; its last element goes to the new piece, so ends have 
 starts and ends, hence two origins are the same element if and only if their numbers are equal.
 """
 
+cimport cython
+
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
 from libc.string cimport memmove, memset
@@ -22,6 +24,7 @@ from egwalker.cycore.errors import LimitError
 cdef int64_t MAX_ITEMS = (<int64_t>1 << 31) - 1
 
 
+@cython.final
 cdef class SpanTree:
     """The state of one walk. `leaf_slots` and `node_slots` are there so that tests can have deep trees."""
 

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from egwalker.cycore.graph cimport Graph, Part, Parts
@@ -31,6 +32,7 @@ cdef struct Out:
     int64_t lv
 
 
+@cython.final
 cdef class Walker:
     cdef OpLog log
     cdef Graph graph
@@ -91,6 +93,7 @@ cdef class Walker:
     cdef object spans_of(self, Ints* pieces)
 
 
+@cython.final
 cdef class Checkout:
     cdef readonly OpLog log
     cdef readonly Rope rope

@@ -10,6 +10,8 @@ is over whole pieces. Branches are kept whole, small ones first: that makes few 
 go on elsewhere is then small.
 """
 
+cimport cython
+
 from collections import namedtuple
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -88,6 +90,7 @@ cdef inline bint walked_sooner(const Piece* a, const Piece* b) noexcept nogil:
     return a.start > b.start
 
 
+@cython.final
 cdef class Walker:
 
     def __cinit__(self, OpLog log not None, Rope rope):
@@ -260,59 +263,73 @@ cdef class Walker:
 
     cdef int cut_pieces(self) except -1 nogil:
         """Cut the window at the ends of rows and behind every parent."""
-        cdef Py_ssize_t i, k, p
-        cdef Py_ssize_t cut = 0
+        cdef Py_ssize_t i, k, p, n_pieces
         cdef Py_ssize_t op = -1
         cdef int64_t first = self.window[0].start
-        cdef int64_t lo, hi, start, end
+        cdef int64_t start, end, stop, row_end, op_end, hi, weight
         cdef const int64_t* parents
+        cdef const int64_t* cut
+        cdef const int64_t* last_cut
         cdef Piece* piece
+        cdef uint8_t side
         self.cuts.n = 0
         for i in range(self.n_window):
-            lo = self.window[i].start
-            k = self.graph.find(lo)
-            while lo < self.window[i].end:
-                if lo == self.graph.run[k].lv:
-                    parents = self.graph.parents_of(k)
-                    for p in range(self.graph.run[k].n_parents):
-                        if parents[p] >= first:
-                            push(&self.cuts, parents[p] + 1)
-                lo = self.graph.run_end(k)
+            start = self.window[i].start
+            stop = self.window[i].end
+            k = self.graph.find(start)
+            if start != self.graph.run[k].lv:  # its parent is the event before
+                start = self.graph.run_end(k)
+                k += 1
+            while start < stop:
+                parents = self.graph.parents_of(k)
+                for p in range(self.graph.run[k].n_parents):
+                    if parents[p] >= first:
+                        push(&self.cuts, parents[p] + 1)
+                start = self.graph.run_end(k)
                 k += 1
         sort(&self.cuts)
-        self.n_pieces = 0
+        cut = self.cuts.at
+        last_cut = cut + self.cuts.n
+        n_pieces = 0
+        op_end = -1
         for i in range(self.n_window):
             start = self.window[i].start
+            stop = self.window[i].end
+            side = <uint8_t>self.window[i].side
             k = self.graph.find(start)
-            while start < self.window[i].end:
-                end = self.graph.run_end(k)
-                if end > self.window[i].end:
-                    end = self.window[i].end
-                while cut < self.cuts.n and self.cuts.at[cut] <= start:
+            row_end = self.graph.run_end(k)
+            if op_end <= start:
+                op = self.log.find(start)
+                op_end = self.log.run_end(op)
+            while start < stop:
+                end = row_end if row_end < stop else stop
+                while cut < last_cut and cut[0] <= start:
                     cut += 1
-                hi = end
-                if cut < self.cuts.n and self.cuts.at[cut] < end:
-                    hi = self.cuts.at[cut]
-                reserve(<void**>&self.piece, &self.cap_pieces, self.n_pieces + 1, sizeof(Piece))
-                piece = &self.piece[self.n_pieces]
-                self.n_pieces += 1
+                hi = cut[0] if cut < last_cut and cut[0] < end else end
+                if op_end <= start:
+                    op += 1
+                    op_end = self.log.run_end(op)
+                if n_pieces == self.cap_pieces:
+                    reserve(<void**>&self.piece, &self.cap_pieces, n_pieces + 1, sizeof(Piece))
+                piece = &self.piece[n_pieces]
+                n_pieces += 1
                 piece.start = start
                 piece.end = hi
-                piece.side = <uint8_t>self.window[i].side
+                piece.side = side
                 piece.mark = 0
                 piece.n_kids = 0
-                if op < 0 or self.log.run_end(op) <= start:
-                    op += 1
-                    if op == 0 or self.log.run_end(op) <= start:
-                        op = self.log.find(start)
                 piece.op = op
-                piece.weight = 1
-                while self.log.run_end(op) < hi:
+                weight = 1
+                while op_end < hi:
                     op += 1
-                    piece.weight += 1
+                    op_end = self.log.run_end(op)
+                    weight += 1
+                piece.weight = weight
                 start = hi
-                if start == self.graph.run_end(k):
+                if start == row_end and start < stop:
                     k += 1
+                    row_end = self.graph.run_end(k)
+        self.n_pieces = n_pieces
         return 0
 
     cdef Py_ssize_t piece_of(self, int64_t lv, Py_ssize_t hi) noexcept nogil:
@@ -747,6 +764,7 @@ def moves(OpLog log not None):
     }
 
 
+@cython.final
 cdef class Checkout:
     """The elements of a document at one version of its log, and the way to later versions.
 

@@ -119,7 +119,8 @@ class Merging(RuleBasedStateMachine):
         self.session.merge(other, one)
         # What waited at the other may have found its parents only now.
         self.session.merge(one, other)
-        assert one.doc.content == other.doc.content
+        # What waits with the other may have entered only now.
+        assert one.doc.content == other.doc.content or other.known != one.known
 
     @rule(index=INDEX, step=INDEX)
     def receive(self, index: int, step: int) -> None:
@@ -161,11 +162,11 @@ class MergingLists(Merging):
     contents = VALUES
 
 
-MACHINE = settings(max_examples=60, stateful_step_count=40)
+MACHINE = settings(max_examples=150, stateful_step_count=40)
 TestMerging = Merging.TestCase
 TestMerging.settings = MACHINE
 TestMergingLists = MergingLists.TestCase
-TestMergingLists.settings = settings(MACHINE, max_examples=25)
+TestMergingLists.settings = settings(MACHINE, max_examples=60)
 
 
 @pytest.mark.parametrize("seed", range(40))

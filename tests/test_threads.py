@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,15 @@ from egwalker import Change, Document
 
 PATIENCE = 60
 """Seconds after which a test counts as stuck."""
+
+
+@pytest.fixture(autouse=True)
+def impatient() -> Iterator[None]:
+    """Threads take turns a thousand times as often as they do otherwise: what can go wrong does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def together(*works: Callable[[], None]) -> None:
