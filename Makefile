@@ -14,8 +14,8 @@ help:  ## list these targets
 build:  ## compile what changed and install the package editable, in .venv
 	@$(PYTHON) tools/develop.py
 
-test: build  ## run all tests and doctests but the packaging tests (ARGS= for pytest)
-	$(RUN) -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
+test: build  ## run all tests and doctests but the packaging tests (ARGS=-n2: on two processors)
+	$(RUN) -m pytest $(ARGS)
 
 demo: build  ## merge two diverged real histories and show what came from whom
 	$(RUN) examples/demo.py

@@ -2,7 +2,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 class Run(NamedTuple):
-    """Consecutive local versions `start:end` of one agent, each but the first with its predecessor as only parent."""
+    """Local versions `start:end` of one agent, each but the first with its predecessor as only parent."""
 
     start: int
     end: int

@@ -36,8 +36,8 @@ class OpLog:
         """Add a run of events; returns how many were new.
 
         `ops` are `(pos, deleted, inserted)`: each deletes `deleted` elements at `pos` (one event each, all at
-        `pos`), then inserts `inserted` there. Events already held are compared: `ConflictError` where they differ.
-        `VersionError` if a parent is not held; nothing changes on any error.
+        `pos`), then inserts `inserted` there. Events already held are compared: `ConflictError` where they
+        differ. `VersionError` if a parent is not held; nothing changes on any error.
         """
     def ops(self, start: int = 0, end: int | None = None) -> Iterator[Op]: ...
     def edits(self, start: int, end: int) -> list[tuple[int, int, Content]]:

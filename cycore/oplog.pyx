@@ -115,8 +115,8 @@ cdef class OpLog:
                     joined = -1
                 else:
                     k = last.pool
+        pool = &self.pool[k]
         if kind < DELETE:
-            pool = &self.pool[k]
             reserve(<void**>&pool.at, &pool.cap, (pool.n + length) << k, 1)
         if joined >= 0:
             last.kind = <uint8_t>joined
@@ -124,7 +124,7 @@ cdef class OpLog:
             reserve(<void**>&self.run, &self.cap_runs, self.n_runs + 1, sizeof(OpRun))
             last = &self.run[self.n_runs]
             last.lv = self.n
-            last.content = self.pool[k].n if kind < DELETE else 0
+            last.content = pool.n if kind < DELETE else 0
             last.pos = <int32_t>pos
             last.kind = kind
             if length == 1:

@@ -43,6 +43,7 @@ class Checkout:
 
 def walk(log: OpLog, a: Sequence[int], b: Sequence[int]) -> list[Step]:
     """The moves that bring a document at version `a` to `a` merged with `b`."""
+
 def moves(log: OpLog) -> dict[str, int]:
     """What replaying all of `log` costs: runs applied, retreated, advanced, and so on."""
 

@@ -91,7 +91,7 @@ class Runner:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], folder: Path) -> Runner:  # noqa: ARG001  (commands run there)
+def run(capsys: pytest.CaptureFixture[str], folder: Path) -> Runner:
     return Runner(capsys)
 
 

@@ -198,7 +198,9 @@ class TestVersions:
         assert [(run.seq, run.length) for run in runs] == [(0, 1), (2, 1), (5, 1)]
         assert [run.ops for run in runs] == [((0, 0, "a"),), ((2, 0, "c"),), ((5, 0, "f"),)]
 
-    @pytest.mark.parametrize("since", [[], {"alice": 5}, {"nobody": 5}, {"alice": [3]}, {"alice": [("a", "b")]}, 7])
+    @pytest.mark.parametrize(
+        "since", [[], {"alice": 5}, {"nobody": 5}, {"alice": [3]}, {"alice": [("a", "b")]}, 7]
+    )
     def test_no_version_vector(self, since: object) -> None:
         alice, _ = replicas("abc")
         with pytest.raises(TypeError, match="version vector"):

@@ -6,10 +6,10 @@ import generate
 import pytest
 
 import egwalker
-from egwalker.cycore.oplog import OpLog
+from egwalker.cycore.oplog import Content, OpLog
 
 
-def filled(*ops: tuple[int, int, str]) -> OpLog:
+def filled(*ops: tuple[int, int, Content]) -> OpLog:
     log = OpLog()
     log.add("a", 0, [], ops)
     log._check()
@@ -86,7 +86,9 @@ def test_truncating_is_as_if_nothing_had_come(seed: int) -> None:
     log = OpLog()
     states = []
     for txn in world.txns:
-        states.append((len(log), log.graph.version_vector(), log.graph.frontier, log.graph.critical(), list(log.ops())))
+        states.append(
+            (len(log), log.graph.version_vector(), log.graph.frontier, log.graph.critical(), list(log.ops()))
+        )
         log.add(*txn[:4])
     for length, vector, frontier, critical, ops in reversed(states):
         log.truncate(length)

@@ -105,7 +105,9 @@ def test_offsets_inside_a_code_point_are_refused(text: str) -> None:
             rope.from_utf16(offset)
 
 
-@pytest.mark.parametrize(("pos", "length"), [(-1, 1), (0, 6), (5, 1), (6, 0), (2, -1), (1 << 70, 1), (0, 1 << 70)])
+@pytest.mark.parametrize(
+    ("pos", "length"), [(-1, 1), (0, 6), (5, 1), (6, 0), (2, -1), (1 << 70, 1), (0, 1 << 70)]
+)
 def test_ranges_outside_are_refused(pos: int, length: int) -> None:
     rope = Rope("hello")
     with pytest.raises(egwalker.PositionError):
@@ -149,7 +151,9 @@ def rope_index(rope: Rope, wanted: str) -> int:
     return next(i for i in range(len(text)) if text[:i] + text[i + 1 :] == wanted)
 
 
-@pytest.mark.parametrize("sizes", [{"leaf_bytes": 4}, {"leaf_bytes": 10}, {"leaf_bytes": 1 << 20}, {"fanout": 3}])
+@pytest.mark.parametrize(
+    "sizes", [{"leaf_bytes": 4}, {"leaf_bytes": 10}, {"leaf_bytes": 1 << 20}, {"fanout": 3}]
+)
 def test_impossible_node_sizes_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        Rope(**sizes)
+        Rope(**sizes)  # type: ignore[arg-type]

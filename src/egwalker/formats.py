@@ -48,7 +48,9 @@ def format_of(path: Path) -> Format:
     raise DecodeError(f"a file's format is told by its suffix, one of {known}")
 
 
-def load(path: str | os.PathLike[str], agent: str | None = None, progress: Progress = json_history.no_progress) -> Loaded:
+def load(
+    path: str | os.PathLike[str], agent: str | None = None, progress: Progress = json_history.no_progress
+) -> Loaded:
     """The document in a file. `DecodeError` for what is in no format, `OSError`."""
     path = Path(path)
     read = format_of(path).read

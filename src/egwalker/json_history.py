@@ -48,7 +48,10 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def dumps(document: Document) -> bytes:
-    """The whole history of a document as JSON, one txn a line. `LimitError` beyond `MAX_BYTES`, `ContentError`."""
+    """The whole history of a document as JSON, one txn a line.
+
+    Raises `LimitError` beyond `MAX_BYTES`, `ContentError` for content that is no JSON.
+    """
     out = io.BytesIO()
     with document._lock:
         log, unpack = document._log, document._type.unpack
