@@ -376,6 +376,13 @@ cdef class Graph:
         i = self.find(lv)
         return self._names[self.run[i].agent], self.run[i].seq + (lv - self.run[i].lv)
 
+    def ids(self, lvs):
+        """The ids of some local versions, as an ascending tuple. O(log runs) each."""
+        found = [self.id(lv) for lv in lvs]
+        if len(found) > 1:
+            found.sort()
+        return tuple(found)
+
     def next_seq(self, agent: str):
         """One more than the largest seq held of `agent`, 0 if there is none. O(1)."""
         cdef AgentIds* ids
@@ -670,11 +677,12 @@ cdef class Graph:
             other.agent_number(name)
         for i in range(self.n_agents):
             ids = &other.agent[i]
-            reserve(<void**>&ids.at, &ids.cap, self.agent[i].n, sizeof(IdRun))
+            reserve(<void**>&ids.at, &ids.cap, self.agent[i].n + self.agent[i].n // 8 + 1, sizeof(IdRun))
             ids.n = self.agent[i].n
             if ids.n:
                 memcpy(ids.at, self.agent[i].at, ids.n * sizeof(IdRun))
-        reserve(<void**>&other.run, &other.cap_runs, self.n_runs, sizeof(GraphRun))
+        # With room to grow: the first event should not have to move it all.
+        reserve(<void**>&other.run, &other.cap_runs, self.n_runs + self.n_runs // 8 + 8, sizeof(GraphRun))
         other.n_runs = self.n_runs
         if self.n_runs:
             memcpy(other.run, self.run, self.n_runs * sizeof(GraphRun))

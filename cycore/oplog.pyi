@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from egwalker.cycore.graph import Graph
 
@@ -7,6 +7,8 @@ Content = str | list[str]
 """What a run inserts: code points of a text, or one JSON text a list item."""
 Id = tuple[str, int]
 """An event's id: agent and seq."""
+
+def check_text(text: str) -> None: ...
 
 class Op(NamedTuple):
     """A run of operations, `length` events from local version `start` on.
@@ -23,6 +25,7 @@ class Op(NamedTuple):
     step: int
     content: Content
 
+@final
 class OpLog:
     def __init__(self, values: bool = False) -> None: ...
     @property

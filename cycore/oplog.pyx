@@ -20,13 +20,13 @@ from egwalker.cycore.mem cimport Ints, assign, push, reserve
 from egwalker.cycore.rope cimport copy_units
 
 from egwalker.cycore.errors import ConflictError, ContentError, DecodeError, LimitError, VersionError
-from egwalker.cycore.rope import MAX_LENGTH
+from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
 Content = str | list[str]
 Id = tuple[str, int]
 Op = namedtuple("Op", "start kind pos length step content")
 
-cdef int64_t C_MAX_LENGTH = MAX_LENGTH
+cdef int64_t C_MAX_LENGTH = _MAX_LENGTH
 
 
 cdef inline uint32_t unit_at(const uint8_t* units, int pool, int64_t i) noexcept nogil:
@@ -142,7 +142,7 @@ cdef class OpLog:
         if type(pos) is not int or type(deleted) is not int:
             raise DecodeError(f"an operation is (position, deleted, inserted), not ({pos!r}, {deleted!r}, ...)")
         if not (0 <= pos <= C_MAX_LENGTH and 0 <= deleted <= C_MAX_LENGTH):
-            raise LimitError(f"position {pos} or length {deleted} is not within 0..{MAX_LENGTH}")
+            raise LimitError(f"position {pos} or length {deleted} is not within 0..{_MAX_LENGTH}")
         c_pos = pos
         c_deleted = deleted
         if c_deleted:
@@ -160,7 +160,7 @@ cdef class OpLog:
                 raise ContentError(f"a text takes str, not {type(content).__name__}")
             n = PyUnicode_GET_LENGTH(content)
             if n > C_MAX_LENGTH:
-                raise LimitError(f"an edit inserts at most {MAX_LENGTH} elements, not {n}")
+                raise LimitError(f"an edit inserts at most {_MAX_LENGTH} elements, not {n}")
             if n:
                 check_text(content)
                 self.push(TYPE, pos, n, <const uint8_t*>PyUnicode_DATA(content), PyUnicode_KIND(content))
@@ -242,24 +242,38 @@ cdef class OpLog:
         held, `ConflictError` for an event held with something else in it, `AgentError`, `DecodeError`, `ContentError`,
         `LimitError`. O(length + log events), and O(runs between the parents) for a merge.
         """
-        cdef OpLog run = OpLog(self.values)
+        cdef OpLog run
         cdef Ints versions
-        cdef int64_t c_seq
-        for pos, deleted, inserted in ops:
-            run.push_edit(pos, deleted, inserted)
-        if run.n == 0:
-            return 0
-        if type(seq) is not int or not 0 <= seq < 1 << 62:
-            self.graph.check_seq(-1, 0)
-        c_seq = seq
-        self.graph.check_seq(c_seq, run.n)
+        cdef int64_t start = self.n
+        cdef int64_t c_seq, length, rest
+        cdef int32_t number
         memset(&versions, 0, sizeof(versions))
         try:
-            for name, number in parents:
-                push(&versions, self.graph.lv(name, number))
+            for pos, deleted, inserted in ops:
+                self.push_edit(pos, deleted, inserted)
+            length = self.n - start
+            if length == 0:
+                return 0
+            if type(seq) is not int or not 0 <= seq < 1 << 62:
+                self.graph.check_seq(-1, 0)
+            c_seq = seq
+            self.graph.check_seq(c_seq, length)
+            for name, parent in parents:
+                push(&versions, self.graph.lv(name, parent))
             if versions.n > 1:
                 self.graph.reduce(&versions)
-            return self.take(self.graph.agent_number(agent), c_seq, &versions, run, 0, run.n)
+            number = self.graph.agent_number(agent)
+            if self.graph.known(number, c_seq, &rest) >= 0 or rest < length:
+                # Some of it is held: compare that, and add the rest.
+                run = OpLog(self.values)
+                run.push_from(self, start, self.n)
+                self.cut(start)
+                return self.take(number, c_seq, &versions, run, 0, length)
+            self.graph.append(number, c_seq, versions.at, versions.n, length)
+            return length
+        except BaseException:
+            self.cut(start)
+            raise
         finally:
             free(versions.at)
 
@@ -489,12 +503,13 @@ cdef class OpLog:
         cdef OpLog other = OpLog(self.values)
         cdef int i
         other.graph = self.graph.copy()
-        reserve(<void**>&other.run, &other.cap_runs, self.n_runs, sizeof(OpRun))
+        # With room to grow: the first edit should not have to move it all.
+        reserve(<void**>&other.run, &other.cap_runs, self.n_runs + self.n_runs // 8 + 8, sizeof(OpRun))
         if self.n_runs:
             memcpy(other.run, self.run, self.n_runs * sizeof(OpRun))
         other.n_runs = self.n_runs
         for i in range(3):
-            reserve(<void**>&other.pool[i].at, &other.pool[i].cap, self.pool[i].n << i, 1)
+            reserve(<void**>&other.pool[i].at, &other.pool[i].cap, (self.pool[i].n + self.pool[i].n // 8 + 8) << i, 1)
             if self.pool[i].n:
                 memcpy(other.pool[i].at, self.pool[i].at, self.pool[i].n << i)
             other.pool[i].n = self.pool[i].n

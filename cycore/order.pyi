@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from egwalker.cycore.graph import Graph
 
@@ -12,6 +12,7 @@ class Group(NamedTuple):
     clock: int
     ranges: tuple[tuple[int, int], ...]
 
+@final
 class Groups(Iterator[Group]):
     """What `groups` returns: not for making oneself."""
 

@@ -1,3 +1,8 @@
+from typing import final
+
+MAX_LENGTH: int
+
+@final
 class Rope:
     """Text buffer; positions are code points."""
 

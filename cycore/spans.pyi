@@ -1,5 +1,8 @@
+from typing import final
+
 from egwalker.cycore.graph import Graph
 
+@final
 class SpanTree:
     """The state of one walk: not for use from Python."""
 

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from egwalker.cycore.oplog import Content, OpLog
 from egwalker.cycore.rope import Rope
@@ -16,11 +16,13 @@ class Step(NamedTuple):
 Edit = tuple[int, int, Content]
 """`(pos, deleted, inserted)`: one edit of the document as it was after the edits before it."""
 
+@final
 class Walker:
     """Scratch space of a walk: not for use from Python."""
 
     def __init__(self, log: OpLog, rope: Rope | None) -> None: ...
 
+@final
 class Checkout:
     """The document's elements at one version."""
 

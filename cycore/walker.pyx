@@ -28,12 +28,12 @@ from egwalker.cycore.spans cimport LEAF_SLOTS, NODE_SLOTS, SpanTree
 
 from egwalker.cycore.errors import LimitError, PositionError
 from egwalker.cycore.oplog import Content
-from egwalker.cycore.rope import MAX_LENGTH
+from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
 Edit = tuple[int, int, Content]
 Step = namedtuple("Step", "start end retreated advanced emitted")
 
-cdef int64_t UNKNOWN_LENGTH = MAX_LENGTH
+cdef int64_t UNKNOWN_LENGTH = _MAX_LENGTH
 cdef enum:
     KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
     EXACT_FROM = 256      # pieces of a window, between which `weigh_pieces` counts all descendants

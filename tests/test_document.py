@@ -192,6 +192,14 @@ class TestVersions:
         assert bob.content == alice.content == "xybcd"
         assert alice.history(bob.version_vector) == []
 
+    def test_history_is_in_causal_order(self) -> None:
+        alice, bob = replicas("ab")
+        bob.insert(0, "x")
+        alice.merge(bob)
+        alice.insert(0, "c")
+        assert alice.history({}) == alice.history()
+        assert [run.agent for run in alice.history({"alice": [(1, 2)]})] == ["alice", "bob", "alice"]
+
     def test_history_of_holes(self) -> None:
         alice, _ = replicas("abcdef")
         runs = alice.history({"alice": [(1, 2), (3, 5)], "nobody": [(0, 9)]})

@@ -168,6 +168,23 @@ class TestSubscriptions:
         doc.insert(0, "b")
         assert len(seen) == 2
 
+    def test_what_is_posted_while_a_delivery_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another thread finds the delivery busy and leaves, right before it is not."""
+        doc, seen = watched()
+        late = Change((), (), (), local=False)
+
+        class Busy:
+            def acquire(self, blocking: bool) -> bool:
+                return not blocking
+
+            def release(self) -> None:
+                if late not in seen:
+                    doc._feed.post(late, doc._feed.subscriptions)
+
+        monkeypatch.setattr(doc._feed, "_delivering", Busy())
+        doc.insert(0, "a")
+        assert seen[1:] == [late]
+
     def test_not_callable(self) -> None:
         with pytest.raises(TypeError, match="5"):
             Document().subscribe(5)  # type: ignore[arg-type]

@@ -298,6 +298,22 @@ class TestDamage:
         with pytest.raises(DecodeError, match="txn 3: seqStart: event ann:0"):
             loads(encoded(history))
 
+    @pytest.mark.parametrize("bad", range(9))
+    def test_the_bad_one_of_many(self, bad: int) -> None:
+        """What only a replay finds is blamed on the right txn."""
+        txns = [
+            {
+                "agent": "a",
+                "seqStart": 3 * i,
+                "span": [3 * i, 3 * i + 3],
+                "parents": [3 * i - 1] if i else [],
+                "ops": [[3 * i, 0, "abc"]] if i != bad else [[3 * i, 0, "a"], [99, 0, "bc"]],
+            }
+            for i in range(9)
+        ]
+        with pytest.raises(DecodeError, match=f"txn {bad}: ops: event a:{3 * bad + 1} .* 99"):
+            loads(encoded({"txns": txns}))
+
     @pytest.mark.parametrize(
         ("data", "why"),
         [

@@ -202,6 +202,17 @@ class TestCycles:
         doc.receive([typed("left 0", 0, (), 0, "x"), typed("right 0", 0, (), 0, "x")])
         assert len(doc) == 42
 
+    def test_many_ways_from_one_to_another(self) -> None:
+        # Forty diamonds in a row: a search that walks a part twice does not end.
+        runs = [
+            typed(f"{side} {level}", 0, ((f"left {level - 1}", 0), (f"right {level - 1}", 0)), 0, "x")
+            for level in range(1, 40)
+            for side in ("left", "right")
+        ]
+        doc = Document()
+        doc.receive(runs)
+        assert doc.pending == 78
+
 
 class TestImpossibleRuns:
     """A run that waits may turn out to be impossible only when its parents come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -117,6 +118,27 @@ def test_two_documents_merge_each_other() -> None:
     bob._check()
 
 
+def test_merging_each_other_while_a_third_holds_one() -> None:
+    for _ in range(20):
+        docs = [Document(), Document()]
+        for held in docs:
+            done = [False, False]
+
+            def merge(number: int, docs: list[Document] = docs, done: list[bool] = done) -> None:
+                docs[number].merge(docs[1 - number])
+                done[number] = True
+
+            threads = [threading.Thread(target=merge, args=(number,), daemon=True) for number in (0, 1)]
+            with held.transaction():
+                for thread in threads:
+                    thread.start()
+                # Both are now where they wait for a lock; whichever gets it must find the other one free.
+                time.sleep(0.005)
+            for thread in threads:
+                thread.join(PATIENCE)
+            assert done == [True, True], "stuck"
+
+
 def test_a_ring_of_documents() -> None:
     docs = [Document(agent=f"agent {i}") for i in range(4)]
 
@@ -206,6 +228,32 @@ def test_a_transaction_keeps_others_out() -> None:
     together(hold, wait)
     assert doc.content == "cab"
     assert [[edit.inserted for edit in change.edits] for change in seen] == [["a", "b"], ["c"]]
+
+
+def test_a_transaction_delivers_nothing_before_its_end() -> None:
+    """Not even what somebody else left in the queue."""
+    doc = Document()
+    seen: list[str] = []
+    delivering, go_on = threading.Event(), threading.Event()
+
+    def watch(change: Change) -> None:
+        seen.append(change.edits[0].inserted)
+        if seen == ["1"]:
+            delivering.set()
+            assert go_on.wait(PATIENCE)
+            raise SystemExit  # ends this thread, and its delivery
+
+    doc.subscribe(watch)
+    other = threading.Thread(target=doc.insert, args=(0, "1"), daemon=True)
+    other.start()
+    assert delivering.wait(PATIENCE)
+    doc.insert(0, "2")
+    with doc.transaction():
+        go_on.set()
+        other.join(PATIENCE)
+        doc.insert(0, "3")
+        assert seen == ["1"]
+    assert seen == ["1", "2", "3"]
 
 
 def test_changes_are_not_lost_between_a_transaction_and_a_delivery() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from egwalker.cycore.walker import Checkout
 from egwalker.events import Change
-from egwalker.versions import Version, from_local, to_local
+from egwalker.versions import Version, to_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ class Branch:
     def version(self) -> Version:
         """The version that this is a view of."""
         with self._document._lock:
-            return from_local(self._document._log.graph, self._checkout.version)
+            return self._document._log.graph.ids(self._checkout.version)
 
     def insert(self, pos: int, content: Any) -> None:
         """Insert `content` at `pos` of the branch; errors as for `Document.insert`."""
@@ -98,7 +98,7 @@ class Branch:
             raw = self._checkout.merge(None if version is None else to_local(graph, version), edits=True)
             return Change(
                 document._unpack(raw),
-                from_local(graph, before),
-                from_local(graph, self._checkout.version),
+                graph.ids(before),
+                graph.ids(self._checkout.version),
                 local=False,
             )

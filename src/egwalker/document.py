@@ -26,11 +26,13 @@ from egwalker.versions import (
     Version,
     VersionVector,
     check_agent,
-    from_local,
     ranges_since,
     spans_of,
     to_local,
 )
+
+PackedRun = tuple[str, int, Version, tuple[tuple[int, int, Packed], ...]]
+"""A `Run` whose content is in the packed form."""
 
 
 class Document:
@@ -74,6 +76,7 @@ class Document:
         self._pending = pending.Pending(log.graph, pending_limit)
         # How far the logs of other documents have been read: they only grow, so what came before is here.
         self._read: WeakKeyDictionary[Document, int] = WeakKeyDictionary()
+        self._named: tuple[tuple[int, ...], Version] = ((), ())  # a version, and its ids
         self._feed = Feed()
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
@@ -222,7 +225,7 @@ class Document:
     def version(self) -> Version:
         """The current version: the ids of the events that no other event follows, ascending. O(heads)."""
         with self._lock:
-            return from_local(self._log.graph, self._main.version)
+            return self._log.graph.ids(self._main.version)
 
     @property
     def version_vector(self) -> VersionVector:
@@ -253,7 +256,7 @@ class Document:
             graph = self._log.graph
             head, shared, a_only, b_only = graph.diff(to_local(graph, a), to_local(graph, b))
             return Diff(
-                from_local(graph, head),
+                graph.ids(head),
                 spans_of(graph, shared),
                 spans_of(graph, a_only),
                 spans_of(graph, b_only),
@@ -283,7 +286,7 @@ class Document:
                 Run(
                     run.agent,
                     run.seq,
-                    from_local(graph, run.parents),
+                    graph.ids(run.parents),
                     tuple([(pos, n, unpack(content)) for pos, n, content in log.edits(run.start, run.end)]),
                 )
                 for lo, hi in ranges
@@ -299,7 +302,9 @@ class Document:
             raise AgentError(f"a fork needs another agent than {agent!r}, who edits this document")
         with self._lock:
             log = self._log.copy()
-            return Document._of(self._type, agent, log, self._main.copy(log), self._pending.limit)
+            fork = Document._of(self._type, agent, log, self._main.copy(log), self._pending.limit)
+            self._read[fork] = fork._read[self] = len(log)
+            return fork
 
     # --- others' events -------------------------------------------------------------------------------------
 
@@ -350,13 +355,18 @@ class Document:
         self._deliver()
         return change
 
-    def _check_run(self, run: Run) -> Run:
+    def _check_run(self, run: Run) -> PackedRun:
         """A run from elsewhere, checked as far as the engine does not do it, with its content packed."""
+        pack = self._pack
+        length = 0
+        packed = []
         try:
             agent, seq, parents, ops = run
+            for pos, deleted, inserted in ops:
+                kept = pack(inserted)
+                length += deleted + len(kept)
+                packed.append((pos, deleted, kept))
             ids = tuple([(parent, number) for parent, number in parents])
-            packed = tuple([(pos, deleted, self._pack(inserted)) for pos, deleted, inserted in ops])
-            length = sum([deleted + len(inserted) for _, deleted, inserted in packed])
         except EgwalkerError:
             raise
         except (TypeError, ValueError) as error:
@@ -374,18 +384,19 @@ class Document:
             if name == agent and seq <= number < seq + length:
                 # The engine would not find this parent; waiting, it would wait for itself.
                 raise CausalityError(f"event {agent}:{seq} has {name}:{number}, made after it, as parent")
-        return Run(agent, seq, ids, packed)
+        return agent, seq, ids, tuple(packed)
 
-    def _enter(self, runs: list[Run]) -> None:
+    def _enter(self, runs: list[PackedRun]) -> None:
         has, add = self._log.graph.has, self._log.add
-        for run in runs:
-            agent, seq, parents, ops = run
-            if all(has(parent, number) for parent, number in parents):
-                add(agent, seq, parents, ops)
+        for agent, seq, parents, ops in runs:
+            for parent, number in parents:
+                if not has(parent, number):
+                    for name, _ in ((agent, seq), *parents):
+                        check_agent(name)
+                    self._pending.add(Run(agent, seq, parents, ops))
+                    break
             else:
-                for name, _ in ((agent, seq), *parents):
-                    check_agent(name)
-                self._pending.add(run)
+                add(agent, seq, parents, ops)
 
     def _bring_in(self, add: Callable[[], object]) -> Change:
         """Let `add` put events into the log or let them wait, then bring the content up to date.
@@ -517,8 +528,11 @@ class Document:
             self._observed = bool(self._cursors)
 
     def _change(self, edits: tuple[Edit, ...], before: tuple[int, ...], local: bool) -> Change:
-        graph = self._log.graph
-        return Change(edits, from_local(graph, before), from_local(graph, self._main.version), local)
+        # What one change ends with the next one mostly begins with.
+        old = self._named[1] if before == self._named[0] else self._log.graph.ids(before)
+        after = self._main.version
+        self._named = (after, old if after == before else self._log.graph.ids(after))
+        return Change(edits, old, self._named[1], local)
 
     def _unpack(self, made: Iterable[tuple[int, int, Packed]]) -> tuple[Edit, ...]:
         # There may be very many: a named tuple's own constructor takes three times as long as this.

@@ -26,7 +26,7 @@ from egwalker.plugin_manager import document_type
 from egwalker.traces import is_trace, read_trace
 from egwalker.txns import Progress, TxnReader
 from egwalker.types import DEFAULT_KIND
-from egwalker.versions import check_agent, from_local
+from egwalker.versions import check_agent
 
 MAX_BYTES = 256 << 20
 """No more JSON than this is read or written, so that a small compressed file cannot fill the memory."""
@@ -152,7 +152,7 @@ def read_txns(reader: TxnReader) -> None:
         except EgwalkerError as error:
             reader.fail("agent", error)
         seq = reader.integer("seqStart")
-        parents = from_local(log.graph, reader.integers("parents", start))
+        parents = log.graph.ids(reader.integers("parents", start))
         ops = reader.ops("ops")
         added = reader.add(agent, seq, parents, "ops", ops)
         length = sum([deleted + len(inserted) for _, deleted, inserted in ops])

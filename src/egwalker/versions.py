@@ -103,14 +103,6 @@ def to_local(graph: Graph, version: Iterable[Id]) -> list[int]:
         raise TypeError(f"a version is a tuple of (agent, seq) pairs, not {version!r}") from None
 
 
-def from_local(graph: Graph, lvs: Iterable[int]) -> Version:
-    """The ids of local versions, in ascending order."""
-    ids = [graph.id(lv) for lv in lvs]
-    if len(ids) > 1:
-        ids.sort()
-    return tuple(ids)
-
-
 def spans_of(graph: Graph, ranges: Iterable[tuple[int, int]]) -> tuple[Span, ...]:
     """The spans of half-open ranges of local versions, in their order."""
     spans: list[Span] = []
