@@ -307,11 +307,11 @@ class TestDamage:
                 "seqStart": 3 * i,
                 "span": [3 * i, 3 * i + 3],
                 "parents": [3 * i - 1] if i else [],
-                "ops": [[3 * i, 0, "abc"]] if i != bad else [[3 * i, 0, "a"], [99, 0, "bc"]],
+                "ops": [[3 * i, 0, "abc"]] if i != bad else [[3 * i, 0, "ab"], [99, 0, "c"]],
             }
             for i in range(9)
         ]
-        with pytest.raises(DecodeError, match=f"txn {bad}: ops: event a:{3 * bad + 1} .* 99"):
+        with pytest.raises(DecodeError, match=f"txn {bad}: ops: event a:{3 * bad + 2} .* 99"):
             loads(encoded({"txns": txns}))
 
     @pytest.mark.parametrize(
