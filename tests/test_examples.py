@@ -223,7 +223,7 @@ def test_the_command_line_knows_the_plugin(installed: str, tmp_path: Path) -> No
         '"ops": [[0, 0, ["one", "two"]]]}]}'
     )
     done = run(sys.executable, "-m", "egwalker", "cat", path, PYTHONPATH=installed)
-    assert (done.returncode, done.stdout) == (0, '["one", "two"]\n')
+    assert (done.returncode, done.stdout) == (0, '["one","two"]\n')
     done = run(sys.executable, "-m", "egwalker", "cat", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "'lines'" in done.stderr
