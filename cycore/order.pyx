@@ -207,6 +207,7 @@ def groups(Graph graph not None, a=(), b=None):
     The order depends on that set of events alone. Yields `Group(agent, seq, length, clock, ranges)`: seq and Lamport clock
     of the first event, and the group's local versions as half-open ranges in the order of the seqs.
 
+    >>> from egwalker.cycore.graph import Graph
     >>> graph = Graph()
     >>> graph.add("b", 0, [], 2), graph.add("a", 0, [], 1), graph.add("a", 1, [1, 2], 1)
     (0, 2, 3)

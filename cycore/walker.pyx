@@ -768,6 +768,7 @@ def moves(OpLog log not None):
 cdef class Checkout:
     """The elements of a document at one version of its log, and the way to later versions.
 
+    >>> from egwalker.cycore.oplog import OpLog
     >>> log = OpLog()
     >>> log.add("a", 0, [], [(0, 0, "1")]), log.add("b", 0, [], [(0, 0, "23")])
     (1, 2)
