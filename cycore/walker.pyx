@@ -793,6 +793,13 @@ cdef class Checkout:
         """The version's local versions, ascending. O(heads)."""
         return tuple([self.heads.at[i] for i in range(self.heads.n)])
 
+    @property
+    def ids(self):
+        """The version as ids, an ascending tuple. O(heads * log runs)."""
+        if self.heads.n == 1:
+            return (self.log.graph.id(self.heads.at[0]),)
+        return self.log.graph.ids(self.version)
+
     def merge(self, version=None, edits: bool = False):
         """Bring in `version`, by default all of the log; returns the edits that this made, if they are asked for.
 

@@ -27,6 +27,7 @@ from egwalker.versions import (
     VersionVector,
     check_agent,
     ranges_since,
+    refuse_id,
     spans_of,
     to_local,
 )
@@ -76,7 +77,6 @@ class Document:
         self._pending = pending.Pending(log.graph, pending_limit)
         # How far the logs of other documents have been read: they only grow, so what came before is here.
         self._read: WeakKeyDictionary[Document, int] = WeakKeyDictionary()
-        self._named: tuple[tuple[int, ...], Version] = ((), ())  # a version, and its ids
         self._feed = Feed()
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
@@ -84,7 +84,7 @@ class Document:
         self._depth = 0
         self._audience: tuple[Subscription, ...] = ()
         self._gathered: list[Edit] = []
-        self._before: tuple[int, ...] = ()
+        self._before: Version = ()
         self._only_local = True
 
     @classmethod
@@ -206,14 +206,14 @@ class Document:
                 if not self._depth:
                     self._audience = self._feed.subscriptions
                     self._gathered = []
-                    self._before = self._main.version
+                    self._before = self._main.ids
                     self._only_local = True
                 self._depth += 1
                 try:
                     yield
                 finally:
                     self._depth -= 1
-                    if not self._depth and self._audience and self._main.version != self._before:
+                    if not self._depth and self._audience and self._main.ids != self._before:
                         change = self._change(tuple(self._gathered), self._before, self._only_local)
                         self._feed.post(change, self._audience)
         finally:
@@ -225,7 +225,7 @@ class Document:
     def version(self) -> Version:
         """The current version: the ids of the events that no other event follows, ascending. O(heads)."""
         with self._lock:
-            return self._log.graph.ids(self._main.version)
+            return self._main.ids
 
     @property
     def version_vector(self) -> VersionVector:
@@ -330,7 +330,7 @@ class Document:
         with first._lock, second._lock:
             read = len(other._log) if other is self else self._read.get(other, 0)
             if read == len(other._log):
-                return self._change((), self._main.version, local=False)
+                return self._change((), self._main.ids, local=False)
             change = self._bring_in(lambda: self._log.merge(other._log, read))
             self._read[other] = len(other._log)
         self._deliver()
@@ -351,9 +351,28 @@ class Document:
         """
         packed = [self._check_run(run) for run in runs]
         with self._lock:
-            change = self._bring_in(lambda: self._enter(packed))
+            change = self._receive_one(packed[0]) if len(packed) == 1 and not self._pending.events else None
+            if change is None:
+                change = self._bring_in(lambda: self._enter(packed))
         self._deliver()
         return change
+
+    def _receive_one(self, run: PackedRun) -> Change | None:
+        """`receive` for one run while nothing waits, as in a live session; None if it must wait itself."""
+        log, main = self._log, self._main
+        for parent, number in run[2]:
+            if not log.graph.has(parent, number):
+                return None
+        length, before = len(log), main.ids
+        log.add(*run)
+        try:
+            edits = self._unpack(main.merge(edits=True))
+        except BaseException:
+            log.truncate(length)
+            raise
+        if self._observed and len(log) > length:
+            self._note(edits, before, local=False)
+        return Change(edits, before, main.ids, False)
 
     def _check_run(self, run: Run) -> PackedRun:
         """A run from elsewhere, checked as far as the engine does not do it, with its content packed."""
@@ -366,25 +385,25 @@ class Document:
                 kept = pack(inserted)
                 length += deleted + len(kept)
                 packed.append((pos, deleted, kept))
-            ids = tuple([(parent, number) for parent, number in parents])
+            if type(agent) is not str or type(seq) is not int or seq < 0:
+                refuse_id(agent, seq)
+            ids = []
+            for parent, number in parents:
+                if type(parent) is not str or type(number) is not int or number < 0:
+                    refuse_id(parent, number)
+                if parent == agent and seq <= number < seq + length:
+                    # The engine would not find this parent; waiting, it would wait for itself.
+                    raise CausalityError(
+                        f"event {agent}:{seq} has {parent}:{number}, made after it, as parent"
+                    )
+                ids.append((parent, number))
         except EgwalkerError:
             raise
         except (TypeError, ValueError) as error:
             raise DecodeError(f"a run is (agent, seq, parents, ops), not {run!r:.200}: {error}") from None
-        for name, number in ((agent, seq), *ids):
-            if type(name) is not str:
-                raise AgentError(f"an agent's name is a str, not {type(name).__name__}")
-            if type(number) is not int:
-                raise DecodeError(f"a seq is an int, not {number!r:.80}")
-            if number < 0:
-                raise AgentError(f"a seq is not negative as {number} is")
         if length < 1:
             raise DecodeError(f"a run has at least one event, unlike that of {agent!r} from {seq} on")
-        for name, number in ids:
-            if name == agent and seq <= number < seq + length:
-                # The engine would not find this parent; waiting, it would wait for itself.
-                raise CausalityError(f"event {agent}:{seq} has {name}:{number}, made after it, as parent")
-        return agent, seq, ids, tuple(packed)
+        return agent, seq, tuple(ids), tuple(packed)
 
     def _enter(self, runs: list[PackedRun]) -> None:
         has, add = self._log.graph.has, self._log.add
@@ -412,7 +431,7 @@ class Document:
 
     def _attempt(self, add: Callable[[], object], careful: bool) -> Change:
         log, main, waiting = self._log, self._main, self._pending
-        length, before = len(log), main.version
+        length, before = len(log), main.ids
         made: list[tuple[int, int, Packed]] = []
         waiting.begin()
         try:
@@ -427,8 +446,9 @@ class Document:
                 waiting.check()
             made += main.merge(edits=True)
         except BaseException:
+            moved = main.ids != before
             log.truncate(length)
-            if main.version != before:
+            if moved:
                 self._main = Checkout(log)
                 self._main.merge()
             waiting.rollback()
@@ -491,7 +511,7 @@ class Document:
 
     def _insert(self, pos: int, content: Any) -> int:
         """`insert` under the lock, without delivering; returns how many elements."""
-        before = self._main.version
+        before = self._main.ids
         packed = self._pack(content)
         self._main.insert(self._agent, pos, packed)
         if packed:
@@ -500,7 +520,7 @@ class Document:
 
     def _delete(self, pos: int, length: int) -> None:
         """`delete` under the lock, without delivering."""
-        before = self._main.version
+        before = self._main.ids
         self._main.delete(self._agent, pos, length)
         if length:
             self._note(
@@ -509,12 +529,12 @@ class Document:
 
     def _catch_up(self) -> None:
         """Bring in what a branch has put into the log."""
-        before = self._main.version
+        before = self._main.ids
         made = self._main.merge(edits=self._observed)
-        if self._observed and self._main.version != before:
+        if self._observed and self._main.ids != before:
             self._note(self._unpack(made), before, local=True)
 
-    def _note(self, edits: tuple[Edit, ...], before: tuple[int, ...], local: bool) -> None:
+    def _note(self, edits: tuple[Edit, ...], before: Version, local: bool) -> None:
         """Tell cursors of edits, and prepare to tell subscribers."""
         for cursor in self._cursors:
             cursor._follow(edits)
@@ -527,12 +547,8 @@ class Document:
         else:
             self._observed = bool(self._cursors)
 
-    def _change(self, edits: tuple[Edit, ...], before: tuple[int, ...], local: bool) -> Change:
-        # What one change ends with the next one mostly begins with.
-        old = self._named[1] if before == self._named[0] else self._log.graph.ids(before)
-        after = self._main.version
-        self._named = (after, old if after == before else self._log.graph.ids(after))
-        return Change(edits, old, self._named[1], local)
+    def _change(self, edits: tuple[Edit, ...], before: Version, local: bool) -> Change:
+        return Change(edits, before, self._main.ids, local)
 
     def _unpack(self, made: Iterable[tuple[int, int, Packed]]) -> tuple[Edit, ...]:
         # There may be very many: a named tuple's own constructor takes three times as long as this.

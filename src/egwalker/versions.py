@@ -8,7 +8,7 @@ are known by their local version (LV), an index into the graph; the functions he
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from egwalker.cycore.errors import AgentError, DecodeError
 from egwalker.cycore.graph import Graph
@@ -90,6 +90,15 @@ def check_agent(agent: object) -> str:
     if not 0 < size <= MAX_AGENT_BYTES:
         raise AgentError(f"agent name must have 1 to {MAX_AGENT_BYTES} bytes of UTF-8, not {size}")
     return str.__str__(agent)
+
+
+def refuse_id(agent: object, seq: object) -> NoReturn:
+    """Raise what is wrong with an id that is not `(str, int >= 0)`: `AgentError` or `DecodeError`."""
+    if type(agent) is not str:
+        raise AgentError(f"an agent's name is a str, not {type(agent).__name__}")
+    if type(seq) is not int:
+        raise DecodeError(f"a seq is an int, not {seq!r:.80}")
+    raise AgentError(f"a seq is not negative as {seq} is")
 
 
 # --- between ids and local versions -------------------------------------------------------------------------
