@@ -65,6 +65,7 @@ cdef class Graph:
     cdef int reduce(self, Ints* versions) except -1 nogil
     cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil
     cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil
+    cdef tuple name(self, int64_t lv)
     cdef int check_lv(self, lv) except -1
     cdef int read_version(self, object version, Ints* out) except -1
 

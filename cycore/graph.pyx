@@ -369,19 +369,18 @@ cdef class Graph:
             raise VersionError(f"local version {lv} is not within 0:{self.n}")
         return 0
 
+    cdef tuple name(self, int64_t lv):
+        cdef GraphRun* run = &self.run[self.find(lv)]
+        return self._names[run.agent], run.seq + (lv - run.lv)
+
     def id(self, lv: int):
         """The `(agent, seq)` of a local version. O(log runs)."""
-        cdef Py_ssize_t i
         self.check_lv(lv)
-        i = self.find(lv)
-        return self._names[self.run[i].agent], self.run[i].seq + (lv - self.run[i].lv)
+        return self.name(lv)
 
     def ids(self, lvs):
         """The ids of some local versions, as an ascending tuple. O(log runs) each."""
-        found = [self.id(lv) for lv in lvs]
-        if len(found) > 1:
-            found.sort()
-        return tuple(found)
+        return tuple(sorted([self.id(lv) for lv in lvs]))
 
     def next_seq(self, agent: str):
         """One more than the largest seq held of `agent`, 0 if there is none. O(1)."""

@@ -796,9 +796,11 @@ cdef class Checkout:
     @property
     def ids(self):
         """The version as ids, an ascending tuple. O(heads * log runs)."""
-        if self.heads.n == 1:
-            return (self.log.graph.id(self.heads.at[0]),)
-        return self.log.graph.ids(self.version)
+        cdef Graph graph = self.log.graph
+        cdef list found = [graph.name(self.heads.at[i]) for i in range(self.heads.n)]
+        if self.heads.n > 1:
+            found.sort()
+        return tuple(found)
 
     def merge(self, version=None, edits: bool = False):
         """Bring in `version`, by default all of the log; returns the edits that this made, if they are asked for.
