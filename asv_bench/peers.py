@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -289,5 +290,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def go_on_in_venv() -> None:
+    """Started by a Python that lacks the package, go on with the one that `make build` installed it for."""
+    venv = Path(__file__).resolve().parents[1] / ".venv"
+    python = venv / "bin" / "python"
+    if find_spec("egwalker") is None and python.exists() and Path(sys.prefix) != venv:
+        os.execv(python, [str(python), *sys.argv])
+
+
 if __name__ == "__main__":
+    go_on_in_venv()
     sys.exit(main())

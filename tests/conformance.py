@@ -19,10 +19,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import sys
 import time
 import traceback
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -134,5 +136,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def go_on_in_venv() -> None:
+    """Started by a Python that lacks the package, go on with the one that `make build` installed it for."""
+    venv = Path(__file__).resolve().parents[1] / ".venv"
+    python = venv / "bin" / "python"
+    if find_spec("egwalker") is None and python.exists() and Path(sys.prefix) != venv:
+        os.execv(python, [str(python), *sys.argv])
+
+
 if __name__ == "__main__":
+    go_on_in_venv()
     sys.exit(main())
