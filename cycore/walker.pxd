@@ -74,6 +74,7 @@ cdef class Walker:
     cdef int link_pieces(self) except -1 nogil
     cdef int weigh_pieces(self) except -1 nogil
     cdef int start_ready(self, Py_ssize_t bottom) noexcept nogil
+    cdef bint sooner(self, const Piece* a, const Piece* b) noexcept nogil
     cdef void sift(self, int64_t* at, Py_ssize_t i, Py_ssize_t n) noexcept nogil
     cdef int drain(self) except -1 nogil
     cdef int visit(self, Py_ssize_t i) except -1 nogil

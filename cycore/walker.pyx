@@ -82,14 +82,6 @@ cdef void sort(Ints* v) noexcept nogil:
             return
 
 
-cdef inline bint walked_sooner(const Piece* a, const Piece* b) noexcept nogil:
-    if (a.n_parents > 1) != (b.n_parents > 1):
-        return b.n_parents > 1
-    if a.weight != b.weight:
-        return a.weight < b.weight
-    return a.start > b.start
-
-
 @cython.final
 cdef class Walker:
 
@@ -470,6 +462,18 @@ cdef class Walker:
             self.sift(at, 0, i)
         return 0
 
+    cdef bint sooner(self, const Piece* a, const Piece* b) noexcept nogil:
+        """Whether to walk `a` before `b`, both being ready.
+
+        Of equally heavy ones the largest id goes first: of many inserts at one place each then finds its place before
+        the ones already there at the first comparison.
+        """
+        if (a.n_parents > 1) != (b.n_parents > 1):
+            return b.n_parents > 1
+        if a.weight != b.weight:
+            return a.weight < b.weight
+        return self.graph.order_ids(a.start, b.start) > 0
+
     cdef void sift(self, int64_t* at, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
         """Restore the heap of `n` pieces, the first to be walked on top, below its place `i`."""
         cdef int64_t x = at[i]
@@ -478,9 +482,9 @@ cdef class Walker:
             child = 2 * i + 1
             if child >= n:
                 break
-            if child + 1 < n and walked_sooner(&self.piece[at[child + 1]], &self.piece[at[child]]):
+            if child + 1 < n and self.sooner(&self.piece[at[child + 1]], &self.piece[at[child]]):
                 child += 1
-            if not walked_sooner(&self.piece[at[child]], &self.piece[x]):
+            if not self.sooner(&self.piece[at[child]], &self.piece[x]):
                 break
             at[i] = at[child]
             i = child
