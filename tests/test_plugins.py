@@ -136,6 +136,22 @@ def test_content_that_is_no_json_is_not_saved(install: Installer, tmp_path: Path
     assert list(tmp_path.glob("*points*")) == []
 
 
+def test_a_type_that_fails_to_unpack_leaves_the_document_whole(install: Installer) -> None:
+    install(
+        "geometry",
+        POINTS.replace("return [tuple(", "1 / (packed != ['[13, 13]'])\n            return [tuple("),
+        ":plugin",
+    )
+    doc = Document("points")
+    doc.insert(0, [(1, 2)])
+    with pytest.raises(ZeroDivisionError):
+        doc.receive([egwalker.Run("bob", 0, doc.version, ((1, 0, [(13, 13)]),))])
+    doc._check()
+    doc.insert(0, [(3, 4)])
+    doc._check()
+    assert doc.content[:2] == [(3, 4), (1, 2)]
+
+
 def test_packed_texts_hold_no_surrogates(install: Installer) -> None:
     install("geometry", POINTS.replace("json.dumps([x, y])", "x"), ":plugin")
     doc = Document("points")

@@ -67,7 +67,7 @@ class Branch:
     def version(self) -> Version:
         """The version that this is a view of."""
         with self._document._lock:
-            return self._document._log.graph.ids(self._checkout.version)
+            return self._checkout.ids
 
     def insert(self, pos: int, content: Any) -> None:
         """Insert `content` at `pos` of the branch; errors as for `Document.insert`."""
@@ -94,11 +94,6 @@ class Branch:
         document = self._document
         with document._lock:
             graph = document._log.graph
-            before = self._checkout.version
+            before = self._checkout.ids
             raw = self._checkout.merge(None if version is None else to_local(graph, version), edits=True)
-            return Change(
-                document._unpack(raw),
-                graph.ids(before),
-                graph.ids(self._checkout.version),
-                local=False,
-            )
+            return Change(document._unpack(raw), before, self._checkout.ids, local=False)

@@ -366,10 +366,11 @@ class Document:
         length, before = len(log), main.ids
         log.add(*run)
         try:
-            edits = self._unpack(main.merge(edits=True))
+            made = main.merge(edits=True)
         except BaseException:
             log.truncate(length)
             raise
+        edits = self._unpack(made)
         if self._observed and len(log) > length:
             self._note(edits, before, local=False)
         return Change(edits, before, main.ids, False)
