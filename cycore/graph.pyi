@@ -3,6 +3,8 @@ from typing import NamedTuple, final
 
 MAX_NAME_BYTES: int
 
+def check_name(name: str) -> bytes: ...
+
 class Run(NamedTuple):
     """Local versions `start:end` of one agent, each but the first with its predecessor as only parent."""
 

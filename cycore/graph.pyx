@@ -26,6 +26,17 @@ MAX_NAME_BYTES = 255
 cdef int64_t MAX_SEQ = <int64_t>1 << 53  # JSON numbers are exact below
 
 
+def check_name(name: str):
+    """An agent's name as UTF-8; `AgentError` unless it has 1 to `MAX_NAME_BYTES` bytes and no lone surrogate."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise AgentError(f"agent name {name!r} holds a lone surrogate") from None
+    if not 0 < len(encoded) <= MAX_NAME_BYTES:
+        raise AgentError(f"agent name must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {len(encoded)}")
+    return encoded
+
+
 # --- a heap of versions, for `compare` ------------------------------------------------------------------------
 
 cdef struct Point:
@@ -175,12 +186,7 @@ cdef class Graph:
         cdef AgentIds* ids
         if number is not None:
             return number
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:
-            raise AgentError(f"agent name {name!r} holds a lone surrogate") from None
-        if not 0 < len(encoded) <= MAX_NAME_BYTES:
-            raise AgentError(f"agent name must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {len(encoded)}")
+        encoded = check_name(name)
         reserve(<void**>&self.agent, &self.cap_agents, self.n_agents + 1, sizeof(AgentIds))
         ids = &self.agent[self.n_agents]
         memset(ids, 0, sizeof(AgentIds))

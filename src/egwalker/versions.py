@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from egwalker.cycore.errors import AgentError, DecodeError
-from egwalker.cycore.graph import Graph
+from egwalker.cycore.graph import Graph, check_name
 
 Id = tuple[str, int]
 """An event's id: agent and seq."""
@@ -21,8 +21,6 @@ Version = tuple[Id, ...]
 
 VersionVector = dict[str, list[tuple[int, int]]]
 """For each agent the half-open ranges of seqs that are held, ascending, neither empty nor touching."""
-
-MAX_AGENT_BYTES = 255
 
 
 class Span(NamedTuple):
@@ -83,12 +81,7 @@ def check_agent(agent: object) -> str:
     """`agent` if it can name one, a `str` of 1 to 255 bytes in UTF-8; else `AgentError`."""
     if not isinstance(agent, str):
         raise AgentError(f"an agent's name is a str, not {type(agent).__name__}")
-    try:
-        size = len(agent.encode())
-    except UnicodeEncodeError:
-        raise AgentError(f"agent name {agent!r} holds a lone surrogate") from None
-    if not 0 < size <= MAX_AGENT_BYTES:
-        raise AgentError(f"agent name must have 1 to {MAX_AGENT_BYTES} bytes of UTF-8, not {size}")
+    check_name(str.__str__(agent))
     return str.__str__(agent)
 
 
