@@ -37,7 +37,11 @@ class ContentError(EgwalkerError, ValueError):
 
 
 class DecodeError(EgwalkerError, ValueError):
-    """Data that is not in the format it should be in."""
+    """Data that is not in the format it should be in. `offset`: the byte where that was found, if one was."""
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 class AgentError(EgwalkerError, ValueError):
@@ -54,6 +58,10 @@ class LimitError(EgwalkerError, ValueError):
 
 class KindError(EgwalkerError, LookupError):
     """A document type that no plugin provides, or two documents of different types."""
+
+
+class IdentityError(EgwalkerError, ValueError):
+    """Histories of different documents, which are not merged unless that is asked for."""
 
 
 class PluginError(EgwalkerError, ValueError):

@@ -25,6 +25,7 @@ cdef struct AgentIds:
     IdRun* at         # ascending by seq
     Py_ssize_t n
     Py_ssize_t cap
+    int64_t floor     # seqs below are in use, in a history that is not in this graph
 
 
 cdef struct Part:
@@ -56,6 +57,7 @@ cdef class Graph:
     cdef dict _index      # name -> number
 
     cdef int32_t agent_number(self, str name) except -1
+    cdef int64_t seq_after(self, int32_t agent) noexcept nogil
     cdef int check_seq(self, int64_t seq, int64_t length) except -1
     cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil
     cdef int append(self, int32_t agent, int64_t seq, const int64_t* parents, Py_ssize_t n, int64_t length) except -1 nogil

@@ -390,12 +390,19 @@ cdef class Graph:
 
     def next_seq(self, agent: str):
         """One more than the largest seq held of `agent`, 0 if there is none. O(1)."""
-        cdef AgentIds* ids
         number = self._index.get(agent)
         if number is None:
             return 0
-        ids = &self.agent[<Py_ssize_t>number]
-        return ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length if ids.n else 0
+        return self.seq_after(<int32_t>number)
+
+    cdef int64_t seq_after(self, int32_t agent) noexcept nogil:
+        cdef AgentIds* ids = &self.agent[agent]
+        return ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length if ids.n else ids.floor
+
+    def begin_at(self, agent: str, seq: int):
+        """Let `agent`, of whom no event is held, go on from `seq`: what was before is in a history not read yet."""
+        self.check_seq(seq, 0)
+        self.agent[self.agent_number(agent)].floor = seq
 
     def version_vector(self):
         """`{agent: [(start, end), ...]}`, half-open ranges of the seqs held. O(id runs)."""

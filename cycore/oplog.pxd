@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints
@@ -36,15 +36,19 @@ cdef class OpLog:
     cdef int64_t n
     cdef Pool pool[3]
     cdef list items  # the JSON texts of a list document's values
+    cdef Py_ssize_t base_items  # how many of them were there before the first event of this log
+    cdef public bint erased  # some inserted elements are not known: ERASED in a pool, None in `items`
 
     cdef int push(self, uint8_t kind, int64_t pos, int64_t length, const uint8_t* units, int width) except -1 nogil
     cdef int push_edit(self, object pos, object deleted, object inserted) except -1
     cdef int push_insert(self, int64_t pos, object content) except -1
+    cdef int push_item(self, int64_t pos, object item) except -1
     cdef int push_from(self, OpLog other, int64_t start, int64_t end) except -1
     cdef int cut(self, int64_t length) except -1 nogil
     cdef int64_t same(self, int64_t lv, OpLog other, int64_t start, int64_t length) except -1
     cdef int check_known(self, int64_t lv, const int64_t* parents, Py_ssize_t n_parents, OpLog other, int64_t start, int64_t length) except -1
     cdef int64_t take(self, int32_t agent, int64_t seq, Ints* parents, OpLog other, int64_t start, int64_t length) except -1
+    cdef object shown(self, object content)
     cdef object content_of(self, const OpRun* run, int64_t offset, int64_t length)
 
     cdef inline Py_ssize_t find(self, int64_t lv) noexcept nogil:
@@ -67,3 +71,18 @@ cdef class OpLog:
 
     cdef inline const uint8_t* units(self, const OpRun* run, int64_t offset) noexcept nogil:
         return self.pool[run.pool].at + ((run.content + offset) << run.pool)
+
+
+cdef int join(uint8_t k, int64_t pos, int64_t length, uint8_t k2, int64_t pos2, int64_t length2) noexcept nogil
+
+
+cdef inline uint32_t unit_at(const uint8_t* units, int pool, int64_t i) noexcept nogil:
+    if pool == 0:
+        return units[i]
+    if pool == 1:
+        return (<const uint16_t*>units)[i]
+    return (<const uint32_t*>units)[i]
+
+
+cdef inline int step_of(uint8_t kind) noexcept nogil:
+    return 1 if kind == TYPE else (-1 if kind == ERASE else 0)

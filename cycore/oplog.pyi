@@ -8,6 +8,9 @@ Content = str | list[str]
 Id = tuple[str, int]
 """An event's id: agent and seq."""
 
+ERASED: int
+"""Stands for a code point that is not known any more."""
+
 def check_text(text: str) -> None: ...
 
 class Op(NamedTuple):
@@ -32,6 +35,8 @@ class OpLog:
     def graph(self) -> Graph: ...
     @property
     def values(self) -> bool: ...
+    erased: bool
+    """Whether some inserted elements are not known any more."""
     def __len__(self) -> int: ...
     def add(
         self, agent: str, seq: int, parents: Sequence[Id], ops: Sequence[tuple[int, int, Content]]

@@ -26,19 +26,11 @@ Content = str | list[str]
 Id = tuple[str, int]
 Op = namedtuple("Op", "start kind pos length step content")
 
+ERASED = 0xDFFF
+"""Stands for a code point that is not known any more; no text holds it."""
+
 cdef int64_t C_MAX_LENGTH = _MAX_LENGTH
-
-
-cdef inline uint32_t unit_at(const uint8_t* units, int pool, int64_t i) noexcept nogil:
-    if pool == 0:
-        return units[i]
-    if pool == 1:
-        return (<const uint16_t*>units)[i]
-    return (<const uint32_t*>units)[i]
-
-
-cdef inline int step_of(uint8_t kind) noexcept nogil:
-    return 1 if kind == TYPE else (-1 if kind == ERASE else 0)
+cdef uint32_t C_ERASED = ERASED
 
 
 cdef int join(uint8_t k, int64_t pos, int64_t length, uint8_t k2, int64_t pos2, int64_t length2) noexcept nogil:
@@ -153,8 +145,6 @@ cdef class OpLog:
     cdef int push_insert(self, int64_t pos, object content) except -1:
         """Append the insertion of `content`: a str, or in a list document a list of JSON texts."""
         cdef Py_ssize_t i, n
-        cdef int64_t start
-        cdef uint32_t unit
         if not self.values:
             if type(content) is not str:
                 raise ContentError(f"a text takes str, not {type(content).__name__}")
@@ -173,14 +163,17 @@ cdef class OpLog:
             if type(item) is not str:
                 raise ContentError(f"a list takes a list of JSON texts, not of {type(item).__name__}")
             check_text(item)
-        start = len(self.items)
-        n = len(content)
-        if start + n > 0xFFFFFFFF:
+        for i, item in enumerate(content):
+            self.push_item(pos + i, item)
+        return 0
+
+    cdef int push_item(self, int64_t pos, object item) except -1:
+        cdef uint32_t unit
+        if len(self.items) >= 0xFFFFFFFF:
             raise LimitError("a list's history holds at most 2**32 - 1 values")
-        self.items.extend(content)
-        for i in range(n):
-            unit = <uint32_t>(start + i)
-            self.push(TYPE, pos + i, 1, <const uint8_t*>&unit, 4)
+        unit = <uint32_t>len(self.items)
+        self.items.append(item)
+        self.push(TYPE, pos, 1, <const uint8_t*>&unit, 4)
         return 0
 
     cdef int push_from(self, OpLog other, int64_t start, int64_t end) except -1:
@@ -203,9 +196,11 @@ cdef class OpLog:
             else:
                 for at in range(lo, hi):
                     offset = at - run.lv
-                    self.push_insert(run.pos + step_of(run.kind) * offset, other.content_of(run, offset, 1))
+                    self.push_item(run.pos + step_of(run.kind) * offset, other.content_of(run, offset, 1)[0])
             lo = hi
             i += 1
+        if other.erased:
+            self.erased = True
         return 0
 
     cdef int cut(self, int64_t length) except -1 nogil:
@@ -228,7 +223,7 @@ cdef class OpLog:
                     run.kind = TYPE if run.kind < DELETE else DELETE
         if self.values:
             with gil:
-                del self.items[self.pool[2].n:]
+                del self.items[self.base_items + self.pool[2].n:]
         return 0
 
     # --- adding -----------------------------------------------------------------------------------------------
@@ -350,6 +345,7 @@ cdef class OpLog:
         cdef OpRun* y
         cdef const uint8_t* xs
         cdef const uint8_t* ys
+        cdef uint32_t u, v
         while done < length:
             x = &self.run[i]
             y = &other.run[k]
@@ -364,14 +360,18 @@ cdef class OpLog:
             if x.kind < DELETE:
                 if self.values:
                     for offset in range(some):
-                        if self.content_of(x, a + offset, 1) != other.content_of(y, b + offset, 1):
+                        mine = self.content_of(x, a + offset, 1)
+                        theirs = other.content_of(y, b + offset, 1)
+                        if mine != theirs and mine != [None] and theirs != [None]:
                             return done + offset
                 else:
                     xs = self.units(x, a)
                     ys = other.units(y, b)
                     if x.pool != y.pool or memcmp(xs, ys, some << x.pool):
                         for offset in range(some):
-                            if unit_at(xs, x.pool, offset) != unit_at(ys, y.pool, offset):
+                            u = unit_at(xs, x.pool, offset)
+                            v = unit_at(ys, y.pool, offset)
+                            if u != v and u != C_ERASED and v != C_ERASED:
                                 return done + offset
             done += some
             if lv + done == self.run_end(i):
@@ -454,6 +454,14 @@ cdef class OpLog:
             return [self.items[numbers[i]] for i in range(length)]
         return PyUnicode_FromKindAndData(1 << run.pool, self.units(run, offset), length)
 
+    cdef object shown(self, object content):
+        """`content` with something to look at for what is not known any more."""
+        if not self.erased:
+            return content
+        if self.values:
+            return ["null" if item is None else item for item in content]
+        return content.replace(chr(C_ERASED), "\ufffd")
+
     def ops(self, start: int = 0, end=None):
         """The rows of the local versions `start:end`, cut to that range."""
         cdef Py_ssize_t i
@@ -473,7 +481,7 @@ cdef class OpLog:
             offset = lo - run.lv
             kind = run.kind
             if kind < DELETE:
-                content = self.content_of(run, offset, hi - lo)
+                content = self.shown(self.content_of(run, offset, hi - lo))
             else:
                 content = [] if self.values else ""
             yield Op(lo, "insert" if kind < DELETE else "delete", run.pos + step_of(kind) * offset, hi - lo,
@@ -514,6 +522,8 @@ cdef class OpLog:
                 memcpy(other.pool[i].at, self.pool[i].at, self.pool[i].n << i)
             other.pool[i].n = self.pool[i].n
         other.items = list(self.items)
+        other.base_items = self.base_items
+        other.erased = self.erased
         other.n = self.n
         return other
 
@@ -552,4 +562,4 @@ cdef class OpLog:
                 ends[run.pool] += length
         assert lv == self.n
         assert ends == [self.pool[0].n, self.pool[1].n, self.pool[2].n], f"content of {ends} elements"
-        assert not self.values or len(self.items) == self.pool[2].n, "values and their numbers"
+        assert not self.values or len(self.items) == self.base_items + self.pool[2].n, "values and their numbers"

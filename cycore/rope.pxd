@@ -1,6 +1,6 @@
 cimport cython
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 cdef enum:
     LEAF_BYTES = 1024
@@ -68,6 +68,8 @@ cdef class Rope:
     cdef object convert_in(self, offset, bint utf8)
 
 
+cdef void narrow_units(uint8_t* to, int to_width, const uint8_t* source, int width, int64_t n) noexcept nogil
+cdef uint32_t bits_of(const uint8_t* units, int width, int64_t n) noexcept nogil
 cdef void copy_units(uint8_t* to, int to_width, const uint8_t* source, int width, int64_t n) noexcept nogil
 
 

@@ -100,7 +100,9 @@ cdef class Checkout:
     cdef readonly Rope rope
     cdef Ints heads
     cdef Walker walker
+    cdef object base  # content that the log does not have: that of the root, or None
 
     cdef object edits(self)
     cdef int rebuild(self) except -1
+    cdef int fill(self) except -1
     cdef int append(self, str agent, int64_t n) except -1

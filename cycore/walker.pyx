@@ -14,11 +14,11 @@ cimport cython
 
 from collections import namedtuple
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memset
 
-from egwalker.cycore.graph cimport AgentIds, Graph, Part
+from egwalker.cycore.graph cimport Graph, Part
 from egwalker.cycore.mem cimport (
     Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
 )
@@ -26,13 +26,14 @@ from egwalker.cycore.oplog cimport DELETE, ERASE, PREPEND, TYPE, OpLog, OpRun
 from egwalker.cycore.rope cimport Rope, whole
 from egwalker.cycore.spans cimport LEAF_SLOTS, NODE_SLOTS, SpanTree
 
-from egwalker.cycore.errors import LimitError, PositionError
-from egwalker.cycore.oplog import Content
+from egwalker.cycore.errors import ContentError, LimitError, PositionError
+from egwalker.cycore.oplog import ERASED as _ERASED, Content
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
 Edit = tuple[int, int, Content]
 Step = namedtuple("Step", "start end retreated advanced emitted")
 
+GONE = chr(_ERASED)
 cdef int64_t UNKNOWN_LENGTH = _MAX_LENGTH
 cdef enum:
     KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
@@ -852,17 +853,52 @@ cdef class Checkout:
                 continue
             op = self.log.find(out.lv)
             run = &self.log.run[op]
-            content = self.log.content_of(run, out.lv - run.lv, out.length)
+            content = self.log.shown(self.log.content_of(run, out.lv - run.lv, out.length))
             made.append((out.pos, 0, content if run.kind == TYPE else content[::-1]))
         return made
 
     cdef int rebuild(self) except -1:
         """Make the rope anew for the version that it was at when an error came."""
         self.rope.clear()
+        self.fill()
         self.walker = Walker(self.log, self.rope)
         with nogil:
             self.walker.run(NULL, 0, self.heads.at, self.heads.n)
         return 0
+
+    cdef int fill(self) except -1:
+        cdef uint32_t i
+        if self.base is None:
+            return 0
+        if not self.log.values:
+            self.rope.insert(0, self.base)
+            return 0
+        for i in range(self.log.base_items):
+            self.rope.insert_units(i, &i, 4, 1)
+        return 0
+
+    def start_from(self, content):
+        """Begin, while the log is empty, with `content` for what an older history made: the root is its version."""
+        assert self.log.n == 0 and self.rope.n == 0
+        self.base = content
+        if self.log.values:
+            self.log.items = list(content)
+            self.log.base_items = len(content)
+        self.fill()
+
+    def adopt(self, Checkout other not None, version):
+        """Take over the text of another checkout, which is that of `version` here. O(heads)."""
+        assert self.rope.n == 0 and not self.log.values
+        self.heads.n = 0
+        self.log.graph.read_version(version, &self.heads)
+        self.rope = other.rope
+        self.walker = Walker(self.log, self.rope)
+
+    def restart(self):
+        """Forget everything and go to the log's frontier from its beginning. O(events)."""
+        self.heads.n = 0
+        self.rebuild()
+        self.merge()
 
     def insert(self, agent: str, pos, content):
         """Append an event of `agent` for each element of `content`, on top of this version; returns the first one's
@@ -905,13 +941,10 @@ cdef class Checkout:
         """Append `n` events of `agent` on top of this version to the graph, for the operations just put into the log."""
         cdef Graph graph = self.log.graph
         cdef int32_t number
-        cdef AgentIds* ids
-        cdef int64_t seq = 0
+        cdef int64_t seq
         try:
             number = graph.agent_number(agent)
-            ids = &graph.agent[number]
-            if ids.n:
-                seq = ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length
+            seq = graph.seq_after(number)
             graph.check_seq(seq, n)
             if self.rope.n + n > UNKNOWN_LENGTH:
                 raise LimitError(f"a document holds at most {UNKNOWN_LENGTH} elements")
@@ -929,12 +962,19 @@ cdef class Checkout:
             end = self.rope.n
         if self.log.values:
             items = self.log.items
-            return [items[number] for number in self.rope.numbers(start, end)]
-        return self.rope.slice(start, end)
+            found = [items[number] for number in self.rope.numbers(start, end)]
+            gone = self.log.erased and None in found
+        else:
+            found = self.rope.slice(start, end)
+            gone = self.log.erased and GONE in found
+        if gone:
+            raise ContentError("this version holds what was deleted since, and it was not kept")
+        return found
 
     def copy(self, OpLog log not None):
         """The same at another log with the same local versions: a copy of this one's. O(n)."""
         cdef Checkout other = Checkout(log)
+        other.base = self.base
         other.rope = self.rope.copy()
         other.walker = Walker(log, other.rope)
         assign(&other.heads, self.heads.at, self.heads.n)
@@ -942,7 +982,10 @@ cdef class Checkout:
 
     def _check(self):
         """Assert every invariant: the rope's, and that a replay from nothing gives the same."""
-        fresh = Checkout(self.log)
+        cdef Checkout fresh = Checkout(self.log)
+        if self.base is not None:
+            fresh.base = self.base
+            fresh.fill()
         fresh.merge(self.version)
         self.rope._check()
         self.walker.tree._check()

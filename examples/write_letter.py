@@ -17,6 +17,9 @@ from egwalker.formats import save
 FOLDER = Path(__file__).resolve().parent
 
 
+ID = "1e77e5" + "0" * 26
+
+
 class Writer:
     """Somebody at a keyboard, with a cursor in a replica of the letter."""
 
@@ -118,8 +121,9 @@ def bob_alone(bob: Writer) -> None:
 
 def write() -> tuple[Document, Document]:
     """Alice's and Bob's replicas after that evening."""
-    alice = Writer(Document("text", agent="alice"))
-    bob = Writer(Document("text", agent="bob"))
+    # An id of their own would make other files each time.
+    alice = Writer(Document("text", agent="alice", id=ID))
+    bob = Writer(Document("text", agent="bob", id=ID))
     begin(alice, bob)
     alice_alone(alice)
     bob_alone(bob)

@@ -13,6 +13,10 @@ from oracle import Sequence, Txn
 from egwalker import Document, Run
 
 
+DOC_ID = "0123456789abcdef" * 2
+"""Of all documents that are replicas of one another without being forked."""
+
+
 class MismatchError(AssertionError):
     """The engine and the oracle differ; the message says in what."""
 
@@ -57,7 +61,7 @@ def expect_checkouts(rng: Random, doc: Document, document: Sequence, known: int,
 
 def stored_order(txns: Seq[Txn], text: str) -> None:
     """All of a history, received at once in its stored order, gives `text`."""
-    doc = Document("text", agent="reader")
+    doc = Document("text", agent="reader", id=DOC_ID)
     doc.receive(runs(txns))
     expect("text", doc.content, text)
     expect("waiting events", doc.pending, 0)
@@ -75,7 +79,7 @@ class Delivery:
         self.rng = rng
         self.document = document
         self.pieces = generate.batches(rng, generate.causal_order(rng, generate.pieces(rng, txns)))
-        self.docs = [Document("text", agent="reader"), Document("text", agent="writer")]
+        self.docs = [Document("text", agent="reader", id=DOC_ID), Document("text", agent="writer", id=DOC_ID)]
         self.known = [0, 0]
         self.log: list[str] = []
         """What was done, for whoever has to reproduce a failure."""

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import generate
-from deliver import expect, expect_same, runs
+from deliver import DOC_ID, expect, expect_same, runs
 from oracle import Op, Sequence, Txn, Version, events
 
 from egwalker import Change, Document
@@ -56,7 +56,7 @@ class Session:
         self.peers: list[Peer] = []
         self.empty: Any = "" if kind == "text" else []
         for agent in generate.AGENTS[:agents]:
-            self.peers.append(Peer(Document(kind, agent=agent)))
+            self.peers.append(Peer(Document(kind, agent=agent, id=DOC_ID)))
 
     # What the oracle says
 

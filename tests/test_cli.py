@@ -41,7 +41,7 @@ def document(
     name: str, agent: str, content: Any, base: Document | None = None, kind: str = "text"
 ) -> Document:
     """A document in a file, in which `agent` has inserted `content` at the start."""
-    doc = Document(kind, agent=agent) if base is None else base.fork(agent)
+    doc = Document(kind, agent=agent, id="1" * 32) if base is None else base.fork(agent)
     doc.insert(0, content)
     Path(name).write_bytes(json_history.dumps(doc))
     return doc
@@ -114,7 +114,7 @@ class TestImport:
     def test_a_history_that_does_not_say(self, run: Runner) -> None:
         Path("a.json").write_text('{"txns": []}')
         assert run.done("import", "a.json", "doc.json").out == (
-            "imported a.json: 0 events by 0 agents, 0 code points; wrote doc.json (43 bytes)\n"
+            "imported a.json: 0 events by 0 agents, 0 code points; wrote doc.json (83 bytes)\n"
         )
 
     def test_recorded(self, run: Runner, traces_folder: Path) -> None:

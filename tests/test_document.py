@@ -87,10 +87,10 @@ class TestContent:
             doc.to_utf16(2)
 
     def test_repr_tells_what_it_is(self) -> None:
-        doc = Document(agent="alice")
+        doc = Document(agent="alice", id="7" * 32)
         doc.insert(0, "abc")
         doc.delete(0)
-        assert repr(doc) == "<Document text of 'alice': 2 elements, 4 events>"
+        assert repr(doc) == f"<Document text {'7' * 32} of 'alice': 2 elements, 4 events>"
 
 
 class TestVersions:
@@ -156,8 +156,8 @@ class TestVersions:
     def test_diff_shares_what_must_be_walked_again(self) -> None:
         # As in the walkthrough of the seed: from the version before B's events came to the one after.
         a = Document(agent="a")
+        b = a.fork("b")
         a.insert(0, "1")
-        b = Document(agent="b")
         b.insert(0, "2")
         b.insert(1, "3")
         a.merge(b)

@@ -250,7 +250,7 @@ def test_known_runs_are_no_conflict(doc: Document) -> None:
 
 
 def test_conflicts_between_documents() -> None:
-    one, two = Document(agent="alice"), Document(agent="alice")
+    one, two = Document(agent="alice", id="1" * 32), Document(agent="alice", id="1" * 32)
     one.insert(0, "a")
     two.insert(0, "b")
     two.insert(1, "b")

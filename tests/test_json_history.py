@@ -114,7 +114,7 @@ class TestHistories:
     def test_one_txn_a_line(self) -> None:
         doc = loads(encoded(HISTORY)).document
         assert dumps(doc).decode().splitlines() == [
-            '{"kind":"text","endContent":"a-c!","txns":[',
+            f'{{"kind":"text","id":"{doc.id}","endContent":"a-c!","txns":[',
             '{"agent":"ann","seqStart":0,"span":[0,3],"parents":[],"ops":[[0,0,"abc"]]},',
             '{"agent":"bob","seqStart":4,"span":[3,5],"parents":[2],"ops":[[1,1,""],[1,0,"-"]]},',
             '{"agent":"ann","seqStart":3,"span":[5,6],"parents":[2],"ops":[[3,0,"!"]]}',

@@ -61,7 +61,7 @@ class TestArrival:
         assert doc.content == "abcd-"
 
     def test_parents_come_by_merging(self) -> None:
-        doc, other = Document(), Document()
+        doc, other = Document(id="1" * 32), Document(id="1" * 32)
         doc.receive([THIRD, SECOND])
         other.receive([FIRST])
         doc.merge(other)
@@ -244,7 +244,7 @@ class TestImpossibleRuns:
         doc._check()
 
     def test_nor_in_a_merge(self, caplog: pytest.LogCaptureFixture) -> None:
-        doc, other = Document(), Document()
+        doc, other = Document(id="1" * 32), Document(id="1" * 32)
         doc.receive([self.BEYOND])
         other.receive([FIRST])
         with caplog.at_level(logging.WARNING, logger="egwalker"):

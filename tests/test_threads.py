@@ -141,7 +141,7 @@ def test_merging_each_other_while_a_third_holds_one() -> None:
 
 
 def test_a_ring_of_documents() -> None:
-    docs = [Document(agent=f"agent {i}") for i in range(4)]
+    docs = [Document(agent=f"agent {i}", id="1" * 32) for i in range(4)]
 
     def work(number: int) -> Callable[[], None]:
         mine, other = docs[number], docs[(number + 1) % 4]

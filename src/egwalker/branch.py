@@ -35,11 +35,12 @@ class Branch:
     def __init__(self, document: Document, version: Iterable[Id] | None = None) -> None:
         self._document = document
         with document._lock:
+            log = document._history()
             if version is None:
-                self._checkout = document._main.copy(document._log)
+                self._checkout = document._main.copy(log)
             else:
-                self._checkout = Checkout(document._log)
-                self._checkout.merge(to_local(document._log.graph, version))
+                self._checkout = Checkout(log)
+                self._checkout.merge(to_local(log.graph, version))
 
     def __repr__(self) -> str:
         return f"<Branch of {len(self)} elements at {self.version}>"

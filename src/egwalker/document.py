@@ -1,21 +1,33 @@
 """Documents: an append-only history of everybody's edits, and the content that it makes."""
 
 import secrets
+import string
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
-from egwalker import pending
+from egwalker import encoding
 from egwalker.branch import Branch
 from egwalker.cursor import Cursor
-from egwalker.cycore import order
-from egwalker.cycore.errors import AgentError, CausalityError, DecodeError, EgwalkerError, KindError
+from egwalker.cycore import codec, order
+from egwalker.cycore.errors import (
+    AgentError,
+    CausalityError,
+    ContentError,
+    DecodeError,
+    EgwalkerError,
+    IdentityError,
+    KindError,
+    PositionError,
+)
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.rope import Rope
 from egwalker.cycore.walker import Checkout
 from egwalker.events import Callback, Change, Edit, Feed, Subscription, logger
+from egwalker.pending import LIMIT as PENDING_LIMIT
+from egwalker.pending import Pending
 from egwalker.plugin_manager import document_type
 from egwalker.types import DEFAULT_KIND, Packed, SequenceType
 from egwalker.versions import (
@@ -26,6 +38,8 @@ from egwalker.versions import (
     Version,
     VersionVector,
     check_agent,
+    check_id,
+    joined,
     ranges_since,
     refuse_id,
     spans_of,
@@ -34,6 +48,17 @@ from egwalker.versions import (
 
 PackedRun = tuple[str, int, Version, tuple[tuple[int, int, Packed], ...]]
 """A `Run` whose content is in the packed form."""
+
+ID_BYTES = 16
+
+NAME_LETTERS = string.ascii_letters + string.digits
+NAME_LENGTH = 10
+"""59 bits: among a hundred thousand random names two are the same once in a hundred million documents."""
+
+
+def random_name() -> str:
+    """A name for an agent who gave none."""
+    return "".join([secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH)])
 
 
 class Document:
@@ -45,6 +70,10 @@ class Document:
     for what cannot be a name). Positions count elements: code points of a text, values of a list.
 
     Events from others whose parents have not come yet wait, at most `pending_limit` of them.
+
+    `id`, 32 hexadecimal digits, says which document this is a replica of, by default a new one. Replicas come
+    from `fork`, `decode`, or by bringing something into a document that was made without an id and is empty:
+    it takes on the id. What has another id is refused (`IdentityError`) unless asked for.
 
     A document may be used from several threads; each call holds it for itself.
 
@@ -60,21 +89,35 @@ class Document:
     """
 
     def __init__(
-        self, kind: str = DEFAULT_KIND, *, agent: str | None = None, pending_limit: int = pending.LIMIT
+        self,
+        kind: str = DEFAULT_KIND,
+        *,
+        agent: str | None = None,
+        id: str | None = None,  # noqa: A002
+        pending_limit: int = PENDING_LIMIT,
     ) -> None:
         found = document_type(kind)
-        self._setup(found, agent, OpLog(found.values), None, pending_limit)
+        log = OpLog(found.values)
+        self._setup(found, agent, id, pending_limit)
+        self._begin(log, Checkout(log))
 
-    def _setup(
-        self, kind: SequenceType, agent: str | None, log: OpLog, main: Checkout | None, pending_limit: int
-    ) -> None:
+    def _begin(self, log: OpLog, main: Checkout) -> None:
+        self._log = log
+        self._main = main  # always at the log's frontier
+        self._pending = Pending(log.graph, self._pending_limit)
+
+    def _setup(self, kind: SequenceType, agent: str | None, doc_id: str | None, pending_limit: int) -> None:
         self._type = kind
         self._pack = kind.pack
-        self._agent = secrets.token_hex(8) if agent is None else check_agent(agent)
+        self._agent = random_name() if agent is None else check_agent(agent)
+        self._id = secrets.token_hex(16) if doc_id is None else check_id(doc_id)
+        self._id_given = doc_id is not None
         self._lock = threading.RLock()
-        self._log = log
-        self._main = Checkout(log) if main is None else main  # always at the log's frontier
-        self._pending = pending.Pending(log.graph, pending_limit)
+        self._pending_limit = pending_limit
+        # A history that has not been read yet. What the log and its checkout hold comes after it, then.
+        self._older: encoding.Encoded | None = None
+        # The content that came with it, until something else is asked for.
+        self._cached: Packed | None = None
         # How far the logs of other documents have been read: they only grow, so what came before is here.
         self._read: WeakKeyDictionary[Document, int] = WeakKeyDictionary()
         self._feed = Feed()
@@ -94,17 +137,28 @@ class Document:
         agent: str | None,
         log: OpLog,
         main: Checkout,
-        pending_limit: int = pending.LIMIT,
+        doc_id: str | None = None,
+        pending_limit: int = PENDING_LIMIT,
     ) -> Self:
         """A document over a log and a checkout of all of it, which become its own."""
         document = cls.__new__(cls)
-        document._setup(kind, agent, log, main, pending_limit)
+        document._setup(kind, agent, doc_id, pending_limit)
+        document._begin(log, main)
         return document
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the log and its checkout when they are first used, if only the content was read."""
+            if name not in ("_log", "_main", "_pending") or self.__dict__.get("_cached") is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._wake()
+            return self.__dict__[name]
 
     def __repr__(self) -> str:
         with self._lock:
-            size = f"{len(self._main)} elements, {len(self._log)} events"
-            return f"<Document {self.kind} of {self._agent!r}: {size}>"
+            size = f"{len(self._main)} elements, {self._events()} events"
+            return f"<Document {self.kind} {self._id} of {self._agent!r}: {size}>"
 
     # --- content --------------------------------------------------------------------------------------------
 
@@ -119,10 +173,16 @@ class Document:
         return self._agent
 
     @property
+    def id(self) -> str:
+        """Which document this is a replica of: 32 hexadecimal digits."""
+        return self._id
+
+    @property
     def content(self) -> Any:
         """The whole content, made anew: a `str`, or for a list a list of its values. O(length)."""
         with self._lock:
-            return self._type.unpack(self._main.content())
+            cached = self._cached
+            return self._type.unpack(self._main.content() if cached is None else cached)
 
     def __str__(self) -> str:
         return str(self.content)
@@ -206,14 +266,14 @@ class Document:
                 if not self._depth:
                     self._audience = self._feed.subscriptions
                     self._gathered = []
-                    self._before = self._main.ids
+                    self._before = self._version()
                     self._only_local = True
                 self._depth += 1
                 try:
                     yield
                 finally:
                     self._depth -= 1
-                    if not self._depth and self._audience and self._main.ids != self._before:
+                    if not self._depth and self._audience and self._version() != self._before:
                         change = self._change(tuple(self._gathered), self._before, self._only_local)
                         self._feed.post(change, self._audience)
         finally:
@@ -225,13 +285,21 @@ class Document:
     def version(self) -> Version:
         """The current version: the ids of the events that no other event follows, ascending. O(heads)."""
         with self._lock:
-            return self._main.ids
+            return self._version()
+
+    def _version(self) -> Version:
+        ids = self._main.ids
+        return ids if ids or self._older is None else self._older.summary.frontier
 
     @property
     def version_vector(self) -> VersionVector:
         """Which events are held: for each agent half-open ranges of seqs. O(ranges)."""
         with self._lock:
-            return self._log.graph.version_vector()
+            vector = self._log.graph.version_vector()
+            return vector if self._older is None else joined(self._older.summary.vector, vector)
+
+    def _events(self) -> int:
+        return len(self._log) + (0 if self._older is None else self._older.summary.events)
 
     def checkout(self, version: Iterable[Id]) -> Any:
         """The content at a version; `VersionError` if it is not held. O(events before it, in runs).
@@ -242,8 +310,9 @@ class Document:
         ('ab', '')
         """
         with self._lock:
-            checkout = Checkout(self._log)
-            checkout.merge(to_local(self._log.graph, version))
+            log = self._history()
+            checkout = Checkout(log)
+            checkout.merge(to_local(log.graph, version))
             return self._type.unpack(checkout.content())
 
     def branch(self, version: Iterable[Id] | None = None) -> Branch:
@@ -253,7 +322,7 @@ class Document:
     def diff(self, a: Iterable[Id], b: Iterable[Id]) -> Diff:
         """How two versions differ. O(runs after their common head). `VersionError` if one is not held."""
         with self._lock:
-            graph = self._log.graph
+            graph = self._history().graph
             head, shared, a_only, b_only = graph.diff(to_local(graph, a), to_local(graph, b))
             return Diff(
                 graph.ids(head),
@@ -269,7 +338,7 @@ class Document:
         agent and seq. A group is never split. O(groups * log groups).
         """
         with self._lock:
-            return [Group(*group[:4]) for group in order.groups(self._log.graph)]
+            return [Group(*group[:4]) for group in order.groups(self._history().graph)]
 
     def history(self, since: Mapping[str, Iterable[tuple[int, int]]] | None = None) -> list[Run]:
         """The events that a version vector lacks (default: all) for `receive`, parents before children.
@@ -280,7 +349,9 @@ class Document:
         [Run(agent='alice', seq=2, parents=(('alice', 1),), ops=((2, 0, 'c'), (1, 1, '')))]
         """
         with self._lock:
-            log, graph, unpack = self._log, self._log.graph, self._type.unpack
+            log, unpack = self._history(), self._type.unpack
+            graph = log.graph
+            self._check_kept()
             ranges = [(0, len(log))] if since is None else ranges_since(graph, since)
             return [
                 Run(
@@ -301,8 +372,10 @@ class Document:
         if agent == self._agent:
             raise AgentError(f"a fork needs another agent than {agent!r}, who edits this document")
         with self._lock:
-            log = self._log.copy()
-            fork = Document._of(self._type, agent, log, self._main.copy(log), self._pending.limit)
+            log = self._history().copy()
+            fork = Document._of(
+                self._type, agent, log, self._main.copy(log), self._id, pending_limit=self._pending_limit
+            )
             self._read[fork] = fork._read[self] = len(log)
             return fork
 
@@ -314,12 +387,12 @@ class Document:
         with self._lock:
             return self._pending.events
 
-    def merge(self, other: "Document") -> Change:
-        """Take in all that another document of the same kind holds; returns how that changed this one.
+    def merge(self, other: "Document", *, unrelated: bool = False) -> Change:
+        """Take in all that another replica holds; returns how that changed this one.
 
         O(what is new in `other` since the last merge and what is concurrent with it, run-length encoded).
-        Raises `KindError` if the kinds differ, `ConflictError` if an event differs that both hold; this
-        document is then as before.
+        Raises `KindError` if the kinds differ, `IdentityError` if the ids differ and it was not asked for by
+        `unrelated`, `ConflictError` if an event differs that both hold; this document is then as before.
         """
         if not isinstance(other, Document):
             raise TypeError(f"a document merges another Document, not {type(other).__name__}")
@@ -328,13 +401,31 @@ class Document:
         # Two documents may merge each other at the same time: always the same one's lock first.
         first, second = (self, other) if id(self) < id(other) else (other, self)
         with first._lock, second._lock:
-            read = len(other._log) if other is self else self._read.get(other, 0)
-            if read == len(other._log):
-                return self._change((), self._main.ids, local=False)
-            change = self._bring_in(lambda: self._log.merge(other._log, read))
-            self._read[other] = len(other._log)
+            theirs = other._history()
+            read = len(theirs) if other is self else self._read.get(other, 0)
+            if read == len(theirs):
+                return self._change((), self._version(), local=False)
+            log = self._history()
+            with self._named(bytes.fromhex(other._id), unrelated):
+                change = self._bring_in(lambda: log.merge(theirs, read))
+            self._read[other] = len(theirs)
         self._deliver()
         return change
+
+    @contextmanager
+    def _named(self, doc_id: bytes, unrelated: bool) -> Iterator[None]:
+        """Check the id, or its beginning, of what is about to come in; a new document takes it on."""
+        if not bytes.fromhex(self._id).startswith(doc_id) and not unrelated:
+            if self._id_given or self._events() or self._pending.events or len(doc_id) < ID_BYTES:
+                raise IdentityError(
+                    f"this is of document {doc_id.hex()}{'...' if len(doc_id) < ID_BYTES else ''}, not of "
+                    f"{self._id}: `unrelated=True` merges it all the same"
+                )
+            yield
+            self._id = doc_id.hex()
+        else:
+            yield
+        self._id_given = True
 
     def receive(self, runs: Iterable[Run]) -> Change:
         """Take in events from elsewhere, in any order; returns how that changed the document.
@@ -351,11 +442,15 @@ class Document:
         """
         packed = [self._check_run(run) for run in runs]
         with self._lock:
-            change = self._receive_one(packed[0]) if len(packed) == 1 and not self._pending.events else None
-            if change is None:
-                change = self._bring_in(lambda: self._enter(packed))
+            change = self._receive(packed)
         self._deliver()
         return change
+
+    def _receive(self, runs: list[PackedRun]) -> Change:
+        if self._older is not None:
+            runs = self._after_older(runs)
+        change = self._receive_one(runs[0]) if len(runs) == 1 and not self._pending.events else None
+        return self._bring_in(lambda: self._enter(runs)) if change is None else change
 
     def _receive_one(self, run: PackedRun) -> Change | None:
         """`receive` for one run while nothing waits, as in a live session; None if it must wait itself."""
@@ -363,7 +458,7 @@ class Document:
         for parent, number in run[2]:
             if not log.graph.has(parent, number):
                 return None
-        length, before = len(log), main.ids
+        length, before = len(log), self._version()
         log.add(*run)
         try:
             made = main.merge(edits=True)
@@ -373,7 +468,7 @@ class Document:
         edits = self._unpack(made)
         if self._observed and len(log) > length:
             self._note(edits, before, local=False)
-        return Change(edits, before, main.ids, False)
+        return Change(edits, before, self._version(), False)
 
     def _check_run(self, run: Run) -> PackedRun:
         """A run from elsewhere, checked as far as the engine does not do it, with its content packed."""
@@ -432,7 +527,7 @@ class Document:
 
     def _attempt(self, add: Callable[[], object], careful: bool) -> Change:
         log, main, waiting = self._log, self._main, self._pending
-        length, before = len(log), main.ids
+        length, before = len(log), self._version()
         made: list[tuple[int, int, Packed]] = []
         waiting.begin()
         try:
@@ -447,11 +542,10 @@ class Document:
                 waiting.check()
             made += main.merge(edits=True)
         except BaseException:
-            moved = main.ids != before
+            moved = self._version() != before
             log.truncate(length)
             if moved:
-                self._main = Checkout(log)
-                self._main.merge()
+                main.restart()
             waiting.rollback()
             raise
         edits = self._unpack(made)
@@ -469,6 +563,228 @@ class Document:
             self._log.truncate(length)
             logger.warning("dropped the events of %r from %d on: %s", run.agent, run.seq, error)
             return []
+
+    # --- bytes ----------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        since: Mapping[str, Iterable[tuple[int, int]]] | None = None,
+        *,
+        content: bool = True,
+        deleted: bool = True,
+    ) -> bytes:
+        """The document, or what a version vector lacks of it, for `decode` and `apply`.
+
+        A whole document comes with its current `content`, so that opening it needs no replay, and with what
+        was `deleted` since; without that, past versions cannot be had any more (`ContentError`). The same
+        events in the same order give the same bytes. O(events, run-length encoded), and without what was
+        deleted a replay.
+
+        >>> alice = Document(agent="alice", id="0" * 32)
+        >>> alice.insert(0, "hello")
+        >>> bob = Document.decode(alice.encode(), agent="bob")
+        >>> before = alice.version_vector
+        >>> alice.insert(5, "!")
+        >>> update = alice.encode(since=before)
+        >>> len(update), bob.apply(update).edits
+        (23, (Edit(pos=5, deleted=0, inserted='!'),))
+        """
+        with self._lock:
+            log = self._history()
+            doc_id = bytes.fromhex(self._id)
+            if since:
+                return encoding.encode_update(log, doc_id, ranges_since(log.graph, since))
+            summary = encoding.Summary(
+                self.kind,
+                len(log),
+                len(self._main),
+                codec.agents(log),
+                log.graph.version_vector(),
+                self._main.ids,
+            )
+            current = self._main.content() if content else None
+            return encoding.encode_document(log, doc_id, summary, current, deleted)
+
+    @classmethod
+    def decode(cls, data: bytes, agent: str | None = None, *, pending_limit: int = PENDING_LIMIT) -> Self:
+        """The document that `encode` wrote, to be edited by `agent`, by default a fresh random name.
+
+        Where the data has the content, the history is not read before it is needed: when something
+        concurrent arrives, a past version is asked for, or history goes out. The content is taken as it is
+        until `verify`. Raises `DecodeError`, `KindError`. O(bytes of the content), else a replay.
+        """
+        encoded = encoding.parse(bytes(data))
+        if not encoded.whole:
+            raise DecodeError("this is an update, not a whole document: `apply` takes it", 0)
+        document = cls.__new__(cls)
+        document._setup(document_type(encoded.kind), agent, encoded.id.hex(), pending_limit)
+        document._open(encoded)
+        return document
+
+    def apply(self, data: bytes, *, unrelated: bool = False) -> Change:
+        """Take in what `encode` wrote, a document or an update; returns how that changed this document.
+
+        Events whose parents are not held wait (see `pending`). Raises what `receive` and `merge` do; the
+        document is then as before. O(events in the data, run-length encoded, and what is concurrent with
+        them).
+        """
+        encoded = encoding.parse(bytes(data))
+        if encoded.whole and encoded.kind != self.kind:
+            raise KindError(f"a document of kind {self.kind!r} does not merge one of kind {encoded.kind!r}")
+        with self._lock, self._named(encoded.id, unrelated):
+            change = self._apply(encoded)
+        self._deliver()
+        return change
+
+    def _apply(self, encoded: encoding.Encoded) -> Change:
+        values = self._type.values
+        if encoded.run is not None:
+            run = codec.read_run(encoded.data, *encoded.run, [], {}, [], values)
+            self._check_values([content for _, _, content in run[3]])
+            return self._receive([run])
+        if (
+            encoded.text is not None
+            and not self._events()
+            and not self._pending.events
+            and not self._observed
+        ):
+            before = self._version()
+            self._open(encoded)
+            edits = self._unpack([(0, 0, self._main.content())]) if len(self._main) else ()
+            return self._change(edits, before, local=False)
+        self._history()
+        history = encoded.history(values)
+
+        def add() -> None:
+            for run in history.merge(self._log):
+                self._pending.add(Run(*run))
+
+        return self._bring_in(add)
+
+    def _open(self, encoded: encoding.Encoded) -> None:
+        """Become, while empty, the whole document in the data."""
+        values = self._type.values
+        content = encoded.content(values)
+        if content is None:
+            main = Checkout(log := self._read_log(encoded))
+            try:
+                main.merge()
+            except PositionError as error:
+                raise DecodeError(f"the history is impossible: {error}") from error
+            self._begin(log, main)
+        else:
+            self._check_values([content])
+            for name in ("_log", "_main", "_pending"):
+                self.__dict__.pop(name, None)
+            self._older, self._cached = encoded, content
+
+    def _wake(self) -> None:
+        """Make a log that goes on from the cached content, without reading the history before it."""
+        older, content = self._older, self._cached
+        assert older is not None
+        assert content is not None
+        log = OpLog(self._type.values)
+        if older.may_name(self._agent):
+            mine = older.summary.vector.get(self._agent)
+            if mine:
+                log.graph.begin_at(self._agent, mine[-1][1])
+        main = Checkout(log)
+        main.start_from(content)
+        self._begin(log, main)
+        self._cached = None
+
+    def _check_values(self, contents: Iterable[Packed]) -> None:
+        """What a list holds must be what its type lets in: the engine takes any text for a value."""
+        if not self._type.values:
+            return
+        for texts in contents:
+            try:
+                if self._pack(self._type.unpack(texts)) != texts:
+                    raise ContentError("a value is not written as it should be")
+            except (ValueError, RecursionError) as error:
+                raise DecodeError(f"the content is not of kind {self.kind!r}: {error}") from error
+
+    def _read_log(self, encoded: encoding.Encoded) -> OpLog:
+        """The log of a whole document. `DecodeError`."""
+        log = encoded.history(self._type.values).log()
+        summary = encoded.summary
+        graph = log.graph
+        if (len(log), graph.version_vector(), graph.ids(graph.frontier)) != (
+            summary.events,
+            summary.vector,
+            summary.frontier,
+        ):
+            raise DecodeError("the history is not the one that the summary is of")
+        return log
+
+    def _history(self) -> OpLog:
+        """The log with all of the history in it. `DecodeError` if that cannot be read."""
+        older = self._older
+        if older is None:
+            return self._log
+        log = self._read_log(older)
+        length, newer = len(log), self._log
+        frontier = older.summary.frontier
+        for run in newer.graph.runs():
+            parents = newer.graph.ids(run.parents) or frontier
+            log.add(run.agent, run.seq, parents, newer.edits(run.start, run.end))
+        main = Checkout(log)
+        if self._type.values:
+            main.merge()
+        else:
+            main.adopt(self._main, [lv + length for lv in self._main.version] or log.graph.frontier)
+        self._begin(log, main)
+        self._older = None
+        return log
+
+    def _after_older(self, runs: list[PackedRun]) -> list[PackedRun]:
+        """The same runs for the log as it is: if need be the older history is read first."""
+        older = self._older
+        assert older is not None
+        summary = older.summary
+        moved: list[PackedRun] = []
+        for agent, seq, parents, ops in runs:
+            held = summary.vector.get(agent)
+            known = not held or seq >= held[-1][1]
+            if known and sorted(parents) == list(summary.frontier):
+                moved.append((agent, seq, (), ops))
+            elif known and parents and all(self._log.graph.has(*parent) for parent in parents):
+                moved.append((agent, seq, parents, ops))
+            else:
+                self._history()
+                return runs
+        return moved
+
+    def _check_kept(self) -> None:
+        if self._log.erased:
+            raise ContentError("what was deleted was not kept, so the history cannot be told")
+
+    def verify(self) -> None:
+        """Replay the whole history and compare the content with what it makes. O(events).
+
+        `DecodeError` if they differ: the document has then the content that its history makes, and
+        subscribers are told. The same error, and no change, if the history cannot be read or replayed.
+        """
+        with self._lock:
+            log = self._history()
+            before = self._version()
+            replay = Checkout(log)
+            try:
+                replay.merge()
+            except PositionError as error:
+                raise DecodeError(f"the history is impossible: {error}") from error
+            wrong, right = self._main.content(), replay.content()
+            if wrong != right:
+                self._main = replay
+                if self._observed:
+                    self._note((Edit(0, len(wrong), self._type.unpack(right)),), before, local=False)
+        self._deliver()
+        if wrong != right:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(wrong, right, strict=False)) if a != b),
+                min(len(wrong), len(right)),
+            )
+            raise DecodeError(f"the content was not what the history makes, from element {at} on")
 
     # --- watching -------------------------------------------------------------------------------------------
 
@@ -512,7 +828,7 @@ class Document:
 
     def _insert(self, pos: int, content: Any) -> int:
         """`insert` under the lock, without delivering; returns how many elements."""
-        before = self._main.ids
+        before = self._version()
         packed = self._pack(content)
         self._main.insert(self._agent, pos, packed)
         if packed:
@@ -521,7 +837,7 @@ class Document:
 
     def _delete(self, pos: int, length: int) -> None:
         """`delete` under the lock, without delivering."""
-        before = self._main.ids
+        before = self._version()
         self._main.delete(self._agent, pos, length)
         if length:
             self._note(
@@ -530,9 +846,9 @@ class Document:
 
     def _catch_up(self) -> None:
         """Bring in what a branch has put into the log."""
-        before = self._main.ids
+        before = self._version()
         made = self._main.merge(edits=self._observed)
-        if self._observed and self._main.ids != before:
+        if self._observed and self._version() != before:
             self._note(self._unpack(made), before, local=True)
 
     def _note(self, edits: tuple[Edit, ...], before: Version, local: bool) -> None:
@@ -549,7 +865,7 @@ class Document:
             self._observed = bool(self._cursors)
 
     def _change(self, edits: tuple[Edit, ...], before: Version, local: bool) -> Change:
-        return Change(edits, before, self._main.ids, local)
+        return Change(edits, before, self._version(), local)
 
     def _unpack(self, made: Iterable[tuple[int, int, Packed]]) -> tuple[Edit, ...]:
         # There may be very many: a named tuple's own constructor takes three times as long as this.
@@ -559,7 +875,8 @@ class Document:
     def _check(self) -> None:
         """Assert every invariant, and that a replay from nothing gives the same. For tests: O(events**2)."""
         with self._lock:
-            self._log._check()
+            log = self._history()
+            log._check()
             self._main._check()
-            assert self._main.version == self._log.graph.frontier, f"the content is at {self._main.version}"
+            assert self._main.version == log.graph.frontier, f"the content is at {self._main.version}"
             self._pending._check()

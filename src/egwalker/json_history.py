@@ -1,12 +1,12 @@
 """Histories as JSON, the form that keeps everything.
 
-    {"kind": "text", "endContent": str or list,
+    {"kind": "text", "id": str, "endContent": str or list,
      "txns": [{"agent": str, "seqStart": int, "span": [start, end], "parents": [int, ...],
                "ops": [[pos, deleted, inserted], ...]}, ...]}
 
 An event's number is its index in the file; `span` are those of a txn's events (half-open), `parents` those of
 its first event's parents, each further event has its predecessor as only parent. `kind` may be missing: it is
-a text then.
+a text then. `id`, 32 hexadecimal digits, may be missing: it comes from the first event then.
 
 Recorded traces, which have lost some of that, are read too: see `egwalker.traces`.
 """
@@ -22,11 +22,12 @@ from egwalker.cycore.errors import ContentError, DecodeError, EgwalkerError, Lim
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.walker import Checkout
 from egwalker.document import Document
+from egwalker.identity import derived_id
 from egwalker.plugin_manager import document_type
 from egwalker.traces import is_trace, read_trace
 from egwalker.txns import Progress, TxnReader
 from egwalker.types import DEFAULT_KIND
-from egwalker.versions import check_agent
+from egwalker.versions import check_agent, check_id
 
 MAX_BYTES = 256 << 20
 """No more JSON than this is read or written, so that a small compressed file cannot fill the memory."""
@@ -54,8 +55,10 @@ def dumps(document: Document) -> bytes:
     """
     out = io.BytesIO()
     with document._lock:
-        log, unpack = document._log, document._type.unpack
-        out.write(to_json({"kind": document.kind, "endContent": document.content})[:-1] + b',"txns":[')
+        log, unpack = document._history(), document._type.unpack
+        document._check_kept()
+        about = {"kind": document.kind, "id": document.id, "endContent": document.content}
+        out.write(to_json(about)[:-1] + b',"txns":[')
         for run in log.graph.runs():
             txn = {
                 "agent": run.agent,
@@ -113,7 +116,7 @@ def loads(data: bytes, agent: str | None = None, progress: Progress = no_progres
     except PositionError as error:
         txn = bisect_right(reader.starts, first_bad(log)) - 1
         raise DecodeError(f"txn {txn}: {'patches' if lossy else 'ops'}: {error}") from error
-    document = Document._of(found, agent, log, main)
+    document = Document._of(found, agent, log, main, read_id(history) or derived_id(kind, log))
     return Loaded(document, compare(document, history, may_differ=lossy))
 
 
@@ -135,6 +138,16 @@ def parse(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DecodeError(f"a history is a JSON object, not a {type(found).__name__}")
     return found
+
+
+def read_id(history: dict[str, Any]) -> str | None:
+    """The document's id, if the history says one."""
+    if "id" not in history:
+        return None
+    try:
+        return check_id(history["id"])
+    except EgwalkerError as error:
+        raise DecodeError(f"id: {error}") from error
 
 
 def refuse_constant(name: str) -> NoReturn:

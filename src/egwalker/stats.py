@@ -18,7 +18,8 @@ def stats(document: Document) -> dict[str, Any]:
     (4, 3, 1, 2, 0)
     """
     with document._lock:
-        log, graph = document._log, document._log.graph
+        log = document._history()
+        graph = log.graph
         critical = graph.critical()
         edges = [0, *[edge for pair in critical for edge in pair], len(log)]
         windows = [end - start for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]

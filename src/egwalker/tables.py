@@ -48,7 +48,7 @@ def events(document: Document) -> str:
     """
     rows: list[Sequence[object]] = []
     with document._lock:
-        log = document._log
+        log = document._history()
         for op, agent, seq in operations(log):
             for i in range(op.length):
                 inserted = op.content[i : i + 1]
@@ -68,7 +68,7 @@ def runs(document: Document) -> Tables:
     agent; they are those of its first event, each further event has its predecessor as only parent.
     """
     with document._lock:
-        log = document._log
+        log = document._history()
         found = list(operations(log))
         usual = all(op.step == (op.kind == "insert") for op, _, _ in found)
         ops: list[Sequence[object]] = []
@@ -108,7 +108,8 @@ def walk(document: Document, a: Iterable[Id], b: Iterable[Id]) -> str:
     `VersionError` if the document does not hold a version.
     """
     with document._lock:
-        log, graph = document._log, document._log.graph
+        log = document._history()
+        graph = log.graph
         before = to_local(graph, a)
         after = graph.dominators([*before, *to_local(graph, b)])
         before = list(graph.dominators(before))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
-from egwalker.cycore.errors import AgentError, DecodeError
+from egwalker.cycore.errors import AgentError, DecodeError, IdentityError
 from egwalker.cycore.graph import Graph, check_name
 
 Id = tuple[str, int]
@@ -21,6 +21,10 @@ Version = tuple[Id, ...]
 
 VersionVector = dict[str, list[tuple[int, int]]]
 """For each agent the half-open ranges of seqs that are held, ascending, neither empty nor touching."""
+
+
+ID = re.compile("[0-9a-f]{32}")
+"""A document's id."""
 
 
 class Span(NamedTuple):
@@ -85,6 +89,13 @@ def check_agent(agent: object) -> str:
     return str.__str__(agent)
 
 
+def check_id(doc_id: object) -> str:
+    """`doc_id` if it can be a document's id, 32 lower-case hexadecimal digits; else `IdentityError`."""
+    if not isinstance(doc_id, str) or not ID.fullmatch(doc_id):
+        raise IdentityError(f"a document's id is 32 hexadecimal digits, not {doc_id!r:.80}")
+    return doc_id
+
+
 def refuse_id(agent: object, seq: object) -> NoReturn:
     """Raise what is wrong with an id that is not `(str, int >= 0)`: `AgentError` or `DecodeError`."""
     if type(agent) is not str:
@@ -92,6 +103,24 @@ def refuse_id(agent: object, seq: object) -> NoReturn:
     if type(seq) is not int:
         raise DecodeError(f"a seq is an int, not {seq!r:.80}")
     raise AgentError(f"a seq is not negative as {seq} is")
+
+
+def joined(a: VersionVector, b: VersionVector) -> VersionVector:
+    """What either of two version vectors has. O(ranges).
+
+    >>> joined({"a": [(0, 3)]}, {"a": [(3, 4), (7, 8)], "b": [(0, 1)]})
+    {'a': [(0, 4), (7, 8)], 'b': [(0, 1)]}
+    """
+    found: VersionVector = {}
+    for agent in a | b:
+        ranges: list[tuple[int, int]] = []
+        for start, end in sorted([*a.get(agent, ()), *b.get(agent, ())]):
+            if ranges and ranges[-1][1] >= start:
+                ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+            else:
+                ranges.append((start, end))
+        found[agent] = ranges
+    return found
 
 
 # --- between ids and local versions -------------------------------------------------------------------------
