@@ -43,8 +43,6 @@ def write_run(
 
 def read_run(
     data: bytes,
-    start: int,
-    end: int,
     names: list[str],
     numbers: dict[str, int],
     expected: list[int],

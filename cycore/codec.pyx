@@ -555,17 +555,13 @@ cdef int add_name(str name, list names, dict numbers, list expected) except -1:
     return 0
 
 
-def read_run(bytes data, Py_ssize_t start, Py_ssize_t end, list names, dict numbers, list expected, bint values):
-    """The run `(agent, seq, parents, edits)` that `write_run` wrote as `data[start:end]`. `DecodeError`, and all as before."""
+def read_run(bytes data, list names, dict numbers, list expected, bint values):
+    """The run `(agent, seq, parents, edits)` that `write_run` wrote. `DecodeError`, and all as before."""
     cdef Source s
     cdef Py_ssize_t known = len(names)
     cdef int64_t x, n, seq, pos, length, k
     cdef uint8_t kind
     source(&s, data)
-    if not 0 <= start <= end <= s.n:
-        raise DecodeError(f"{start}:{end} is not within 0:{s.n}")
-    s.i = start
-    s.n = end
     try:
         x = number(&s, "run")
         if x == 0:
@@ -615,7 +611,7 @@ def read_run(bytes data, Py_ssize_t start, Py_ssize_t end, list names, dict numb
             content = items_of(&s, "run")
         else:
             try:
-                content = data[s.i:end].decode()
+                content = data[s.i:].decode()
             except UnicodeDecodeError as error:
                 raise fault("run", s.i + error.start, f"is not UTF-8: {error.reason}") from None
         if len(content) != (length if kind < DELETE else 0):

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from egwalker import __version__
-from egwalker.cycore.errors import EgwalkerError
+from egwalker import __version__, egw_file, formats
+from egwalker.cycore.errors import EgwalkerError, IdentityError
 from egwalker.document import Document
 from egwalker.formats import FORMATS, format_of, load, save
 from egwalker.json_history import Loaded, to_json
-from egwalker.stats import stats
+from egwalker.stats import encoded_sizes, stats
 from egwalker.versions import Run, Span, format_version, parse_version
 
 SHOWN_EDITS = 4
@@ -132,18 +132,22 @@ def read(path: Path) -> Loaded:
     """The document in a file, with progress on the way."""
     try:
         with Meter() as meter:
-            return load(path, progress=meter)
+            found = load(path, progress=meter)
     except (OSError, EgwalkerError) as error:
-        raise FailureError(f"cannot read {path}: {reason(error)}") from error
+        hint = f"; `egwalker verify {path}` says more" if path.suffix == ".egw" and path.is_file() else ""
+        raise FailureError(f"cannot read {path}: {reason(error)}{hint}") from error
+    if not found.closed:
+        say(f"{path} was not closed: it is being edited, or its editor crashed")
+    return found
 
 
 def check_format(path: Path, document: bool) -> None:
     """Find out before long work whether there is a format to write, one that keeps a document if asked."""
     try:
-        readable = format_of(path).read is not None
+        keeps = format_of(path).keeps
     except EgwalkerError as error:
         raise FailureError(f"cannot write {path}: {reason(error)}") from error
-    if document and not readable:
+    if document and not keeps:
         raise FailureError(
             f"cannot write {path}: that would keep no history; `egwalker export` writes such files"
         )
@@ -161,15 +165,29 @@ def write(document: Document, path: Path) -> str:
 
 
 def import_(args: argparse.Namespace) -> None:
-    """Read a recorded history or trace and write it as a document."""
+    """Read a text, a recorded history or a trace and write it as a document.
+
+    Once more into the same document, it changes nothing: what was edited since stays.
+    """
     check_format(args.out, document=True)
-    document, text_matches = read(args.source)
+    document, text_matches, _ = read(args.source)
+    kept = ""
+    if args.out.exists() and not args.force:
+        before = read(args.out).document
+        try:
+            change = before.merge(document)
+        except EgwalkerError as error:
+            raise FailureError(
+                f"{args.out} is another document than {args.source} (`--force` replaces it): {reason(error)}"
+            ) from error
+        kept = f"; {args.out} held this document" + ("" if change.before == change.after else " in part")
+        document = before
     remark = {
         True: "; the text is as recorded",
         False: "; the text is as long as recorded, but another: names break ties, and a trace has lost them",
         None: "",
     }[text_matches]
-    show(f"imported {args.source}: {summary(document)}{remark}; wrote {write(document, args.out)}")
+    show(f"imported {args.source}: {summary(document)}{remark}{kept}; wrote {write(document, args.out)}")
 
 
 def cat(args: argparse.Namespace) -> None:
@@ -228,9 +246,9 @@ def edits(run: Run) -> Iterator[str]:
 
 
 def stat(args: argparse.Namespace) -> None:
-    """Count what is in a document: events, runs, agents, concurrency, memory."""
+    """Count what is in a document: events, runs, agents, concurrency, bytes of memory and of each column."""
     document = read(args.document).document
-    found = stats(document)
+    found = {**stats(document), "encoded": encoded_sizes(document)}
     if args.json:
         show(json.dumps(found))
     else:
@@ -257,7 +275,12 @@ def merge(args: argparse.Namespace) -> None:
     try:
         with Meter() as meter:
             meter("merging", 0, 0)
-            a.merge(b)
+            a.merge(b, unrelated=args.unrelated)
+    except IdentityError as error:
+        raise FailureError(
+            f"{args.a} and {args.b} are different documents, {a.id} and {b.id}: "
+            "`--unrelated` merges them all the same"
+        ) from error
     except EgwalkerError as error:
         raise FailureError(f"cannot merge {args.a} and {args.b}: {reason(error)}") from error
     diff = a.diff(before, theirs)
@@ -278,6 +301,58 @@ def export(args: argparse.Namespace) -> None:
     show(f"exported {args.document}: {summary(document)}; wrote {write(document, args.out)}")
 
 
+def verify(args: argparse.Namespace) -> None:
+    """Check a file: every byte that can be checked, and that its history makes the content it has."""
+    path = args.document
+    if path.suffix == ".egw":
+        check_records(path)
+    found = read(path)
+    try:
+        with Meter() as meter:
+            meter("replaying", 0, 0)
+            found.document.verify()
+    except EgwalkerError as error:
+        raise FailureError(f"{path}: {reason(error)}") from error
+    show(f"{path} is sound: {summary(found.document)}")
+
+
+def check_records(path: Path) -> None:
+    """Say where an `.egw` file is damaged and what could be saved."""
+    try:
+        document, report = egw_file.read(path, salvage=True)
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"{path}: nothing of it can be read: {reason(error)}") from error
+    if report.damage is None:
+        return
+    rest = report.damage.next_record
+    raise FailureError(
+        f"{path} is damaged: {report.damage.reason}; {counted(report.records, 'record')} before it can be "
+        f"saved, {summary(document)}{'' if rest is None else f', and from byte {rest} on there is more'}: "
+        f"`egwalker repack {path} -o SAVED.egw`"
+    )
+
+
+def repack(args: argparse.Namespace) -> None:
+    """Write an `.egw` file anew, as small as it gets; of a damaged one, what is before the damage."""
+    path, out = args.document, args.output or args.document
+    if path.suffix != ".egw" or out.suffix != ".egw":
+        raise FailureError(f"cannot repack {path}: only .egw files grow by being edited")
+    said = []
+
+    def make() -> bytes:
+        before = path.stat().st_size
+        document, report = egw_file.read(path, salvage=args.output is not None)
+        lost = "" if report.damage is None else f"; left out what was from byte {report.damage.offset} on"
+        said.append(f"{summary(document)}, {before:,} bytes before{lost}")
+        return egw_file.dumps(document, content=not args.no_content, deleted=not args.no_deleted)
+
+    try:
+        size = formats.replace(out, make)
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"cannot repack {path}: {reason(error)}") from error
+    show(f"repacked {path}: {said[0]}; wrote {out} ({counted(size, 'byte')})")
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 
@@ -291,7 +366,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """All commands and their arguments."""
     formats = "\n".join(
-        [f"  {f.suffix:<10}{f.about}{'' if f.read else ' (is written only)'}" for f in FORMATS]
+        [f"  {f.suffix:<10}{f.about}" for f in FORMATS]
     )
     top = Parser(
         prog="egwalker",
@@ -311,8 +386,9 @@ def parser() -> Parser:
         where.add_argument(name.lower(), metavar=name, type=Path, help=about)
 
     found = command("import", import_)
-    path(found, "SOURCE", "a history or a trace")
-    path(found, "OUT", "the document to write")
+    path(found, "SOURCE", "a text, a history or a trace")
+    path(found, "OUT", "the document to write, or to bring this into")
+    found.add_argument("--force", action="store_true", help="replace OUT, whatever it holds")
 
     found = command("cat", cat)
     path(found, "DOCUMENT", "the document to print")
@@ -335,10 +411,22 @@ def parser() -> Parser:
     path(found, "A", "one replica")
     path(found, "B", "the other one")
     found.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the merged document")
+    found.add_argument("--unrelated", action="store_true", help="merge documents with different ids, too")
 
     found = command("export", export)
     path(found, "DOCUMENT", "the document to convert")
     path(found, "OUT", "the file to write, in the format of its suffix")
+
+    found = command("verify", verify)
+    path(found, "DOCUMENT", "the document to check")
+
+    found = command("repack", repack)
+    path(found, "DOCUMENT", "the .egw file to write anew")
+    found.add_argument("-o", "--output", metavar="OUT", type=Path, help="another file to write instead")
+    found.add_argument("--no-content", action="store_true", help="smaller; opening it replays its history")
+    found.add_argument(
+        "--no-deleted", action="store_true", help="forget what was deleted: past versions cannot be had"
+    )
     return top
 
 

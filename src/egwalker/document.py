@@ -158,7 +158,7 @@ class Document:
     def __repr__(self) -> str:
         with self._lock:
             size = f"{len(self._main)} elements, {self._events()} events"
-            return f"<Document {self.kind} {self._id} of {self._agent!r}: {size}>"
+            return f"<Document {self.kind} of {self._agent!r}: {size}>"
 
     # --- content --------------------------------------------------------------------------------------------
 
@@ -572,13 +572,14 @@ class Document:
         *,
         content: bool = True,
         deleted: bool = True,
+        link: encoding.Link | None = None,
     ) -> bytes:
         """The document, or what a version vector lacks of it, for `decode` and `apply`.
 
         A whole document comes with its current `content`, so that opening it needs no replay, and with what
         was `deleted` since; without that, past versions cannot be had any more (`ContentError`). The same
         events in the same order give the same bytes. O(events, run-length encoded), and without what was
-        deleted a replay.
+        deleted a replay. An update over a `link` (`egwalker.encoding.Link`) is for who read all before it.
 
         >>> alice = Document(agent="alice", id="0" * 32)
         >>> alice.insert(0, "hello")
@@ -592,12 +593,11 @@ class Document:
         with self._lock:
             log = self._history()
             doc_id = bytes.fromhex(self._id)
-            if since:
-                return encoding.encode_update(log, doc_id, ranges_since(log.graph, since))
+            if since or link is not None:
+                return encoding.encode_update(log, doc_id, ranges_since(log.graph, since or {}), link)
             summary = encoding.Summary(
                 self.kind,
                 len(log),
-                len(self._main),
                 codec.agents(log),
                 log.graph.version_vector(),
                 self._main.ids,
@@ -621,14 +621,17 @@ class Document:
         document._open(encoded)
         return document
 
-    def apply(self, data: bytes, *, unrelated: bool = False) -> Change:
+    def apply(self, data: bytes, *, unrelated: bool = False, link: encoding.Link | None = None) -> Change:
         """Take in what `encode` wrote, a document or an update; returns how that changed this document.
 
         Events whose parents are not held wait (see `pending`). Raises what `receive` and `merge` do; the
         document is then as before. O(events in the data, run-length encoded, and what is concurrent with
         them).
         """
-        encoded = encoding.parse(bytes(data))
+        if link is None:
+            encoded = encoding.parse(bytes(data))
+        else:
+            encoded = encoding.parse_linked(bytes(data), bytes.fromhex(self._id), link)
         if encoded.whole and encoded.kind != self.kind:
             raise KindError(f"a document of kind {self.kind!r} does not merge one of kind {encoded.kind!r}")
         with self._lock, self._named(encoded.id, unrelated):
@@ -638,12 +641,12 @@ class Document:
 
     def _apply(self, encoded: encoding.Encoded) -> Change:
         values = self._type.values
-        if encoded.run is not None:
-            run = codec.read_run(encoded.data, *encoded.run, [], {}, [], values)
+        if encoding.RUN in encoded.chunks:
+            run = encoded.run(values)
             self._check_values([content for _, _, content in run[3]])
             return self._receive([run])
         if (
-            encoded.text is not None
+            encoding.CONTENT in encoded.chunks
             and not self._events()
             and not self._pending.events
             and not self._observed

@@ -6,7 +6,7 @@ docs/format.md specifies all of it to the byte.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import google_crc32c
 import lz4.block
@@ -17,11 +17,13 @@ from egwalker.cycore.codec import Columns, read_varint, varint
 from egwalker.cycore.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from egwalker.cycore.oplog import OpLog
     from egwalker.types import Packed
     from egwalker.versions import Version, VersionVector
+
+T = TypeVar("T")
 
 MAGIC = 0xE7
 VERSION = 1
@@ -38,6 +40,7 @@ NAMES = {SUMMARY: "SUMMARY", CONTENT: "CONTENT", HISTORY: "HISTORY", RUN: "RUN"}
 LAST = 0x80
 OPTIONAL = 0x40
 TYPE = 0x3F
+CHECKSUM = 4  # bytes
 
 PLAIN = 0
 ZSTD = 1
@@ -56,12 +59,14 @@ CONTENT_FACTOR = 10
 """How many bytes a byte of content takes on its way into a document."""
 
 
+MAX_SEQ = 1 << 53
+
+
 class Summary(NamedTuple):
     """What is to be known of a document before its history is read."""
 
     kind: str
     events: int
-    length: int
     agents: list[str]
     vector: VersionVector
     frontier: Version
@@ -72,77 +77,147 @@ class Column(NamedTuple):
 
     method: int
     raw: int
-    stored: bytes
+    stored: bytes | memoryview
+
+
+class Link:
+    """What the reader of a stream of updates knows from those before. Each end has one for each direction.
+
+    Updates that are written with a link, `Document.encode(since=..., link=...)`, name neither the document
+    nor agents again, and must be read in their order, all of them, by `Document.apply(data, link=...)`.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.numbers: dict[str, int] = {}
+        self.expected: list[int] = []  # the seq after the last run of each
+
+    def add(self, names: Sequence[str]) -> None:
+        """Remember names, in their order."""
+        for name in names:
+            self.numbers[name] = len(self.names)
+            self.names.append(name)
+            self.expected.append(-1)
+
+
+class Chunk(NamedTuple):
+    """Where a chunk begins, and its payload begins and ends; its first byte."""
+
+    start: int
+    at: int
+    end: int
+    kind: int
 
 
 class Encoded:
-    """Data whose chunks have been found and whose checksums are right."""
+    """Data whose chunks have been found. What is in one is read, and its checksum verified, when asked for.
 
-    def __init__(self, data: bytes) -> None:
+    All that does so raises `DecodeError`, with the offset, for what is damaged or impossible.
+    """
+
+    def __init__(self, data: bytes, head: bytes, doc_id: bytes, link: Link | None = None) -> None:
         self.data = data
-        self.id = b""  # the document's, or the beginning of it, or nothing
-        self.head: Column | None = None  # the summary
-        self.text: Column | None = None
-        self.columns: list[Column] = []
-        self.run: tuple[int, int] | None = None  # where the payload of a RUN chunk is
-        self.sizes: dict[str, int] = {}  # bytes by chunk and column
+        self.head = head  # what checksums begin with
+        self.id = doc_id  # the document's, or the beginning of it
+        self.link = link
+        self.chunks: dict[int, Chunk] = {}
 
     @property
     def whole(self) -> bool:
         """Whether this is a whole document, not an update."""
-        return self.head is not None
-
-    @cached_property
-    def raw_summary(self) -> bytes:
-        """The summary, not decoded."""
-        assert self.head is not None
-        return expand(self.head, "summary", None)
+        return SUMMARY in self.chunks
 
     @cached_property
     def kind(self) -> str:
-        """The document's kind. `DecodeError`."""
-        return decode_kind(Reader(self.raw_summary))
+        """The document's kind."""
+        return self._summary[0]
 
     @cached_property
     def summary(self) -> Summary:
-        """The summary of a whole document. `DecodeError`. O(its bytes)."""
-        return decode_summary(self.raw_summary)
+        """The summary of a whole document. O(its bytes)."""
+        return decode_summary(self.kind, self.raw_summary)
+
+    @cached_property
+    def raw_summary(self) -> bytes:
+        """The summary but for the kind, not decoded."""
+        return expand(self._summary[1], "summary", None)
 
     def may_name(self, agent: str) -> bool:
         """False if the summary certainly does not name this agent. Quicker than decoding it."""
         return agent.encode() in self.raw_summary
 
     def content(self, values: bool) -> Packed | None:
-        """The cached content in the packed form, None if there is none. `DecodeError`. O(its bytes)."""
-        if self.text is None:
+        """The cached content in the packed form, None if there is none. O(its bytes)."""
+        if CONTENT not in self.chunks:
             return None
-        raw = expand(self.text, "content", None)
+        raw = expand(self._content, "content", None)
         if values:
-            found: Packed = codec.read_items(raw)
-        else:
-            try:
-                found = raw.decode()
-            except UnicodeDecodeError as error:
-                raise DecodeError(f"the content is not UTF-8: {error.reason}", error.start) from None
-        return found
+            return codec.read_items(raw)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"the content is not UTF-8: {error.reason}", error.start) from None
 
     def history(self, values: bool) -> codec.History:
-        """The history, decoded. `DecodeError`. O(its bytes)."""
+        """The history. O(its bytes)."""
+        stored = self.columns
         dictionary = None
-        if self.text is not None and any(c.method == ZSTD_AFTER_CONTENT for c in self.columns):
-            dictionary = expand(self.text, "content", None)
-        raw = [
-            expand(column, name, dictionary)
-            for column, name in zip(self.columns or EMPTY, Columns._fields, strict=True)
-        ]
+        if any(column.method == ZSTD_AFTER_CONTENT for column in stored):
+            if CONTENT not in self.chunks:
+                raise DecodeError("a column needs the content, which is not here", self.chunks[HISTORY].at)
+            dictionary = expand(self._content, "content", None)
+        raw = [expand(column, name, dictionary) for column, name in zip(stored, Columns._fields, strict=True)]
         columns = Columns(codec.read_names(raw[0]), *raw[1:])
         need = codec.memory_of(columns)
         if need > allowance(len(self.data)):
-            raise DecodeError(f"this would take {need >> 20} MiB, too much for its {len(self.data)} bytes")
-        return codec.read(columns, self.summary.agents if self.whole else (), values)
+            raise DecodeError(f"this would take {need >> 20} MiB, too much for its {len(self.data)} bytes", 0)
+        known = self.summary.agents if self.whole else self.link.names if self.link else ()
+        found = codec.read(columns, known, values)
+        if self.link is not None:
+            self.link.add(columns.agents)
+        return found
 
+    def run(self, values: bool) -> codec.PackedRun:
+        """The run of a RUN chunk."""
+        link = self.link or Link()
+        payload = self._payload(RUN)
+        return codec.read_run(payload, link.names, link.numbers, link.expected, values)
 
-EMPTY = [Column(PLAIN, 0, b"")] * len(Columns._fields)
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of the HISTORY chunk, in the order of `Columns`."""
+        return self._in(HISTORY, parse_columns)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many bytes there are, by chunk and, within HISTORY, by column."""
+        found = {NAMES[number]: chunk.end - chunk.start for number, chunk in self.chunks.items()}
+        if HISTORY in self.chunks:
+            for column, name in zip(self.columns, Columns._fields, strict=True):
+                found[f"HISTORY.{name}"] = len(column.stored)
+        return found
+
+    @cached_property
+    def _summary(self) -> tuple[str, Column]:
+        return self._in(SUMMARY, parse_summary)
+
+    @property
+    def _content(self) -> Column:
+        return self._in(CONTENT, parse_column)
+
+    def _payload(self, number: int) -> bytes:
+        chunk = self.chunks[number]
+        payload = self.data[chunk.at : chunk.end - CHECKSUM]
+        check(self.data, self.head, chunk, payload)
+        return payload
+
+    def _in(self, number: int, read: Callable[[bytes, int], T]) -> T:
+        payload = self._payload(number)
+        try:
+            return read(payload, len(self.data))
+        except DecodeError as error:
+            at = self.chunks[number].at + (error.offset or 0)
+            raise DecodeError(f"chunk {NAMES[number]}, byte {at}: {error}", at) from None
 
 
 def allowance(size: int) -> int:
@@ -167,9 +242,10 @@ def encode_document(
     data = b""
     for compressed in (True, False):
         out = [header(WHOLE_ID, doc_id)]
-        add_chunk(out, SUMMARY, whole(pack(encode_summary(summary))))
+        kind = summary.kind.encode()
+        add_chunk(out, SUMMARY, varint(len(kind)) + kind + only(pack(encode_summary(summary))))
         if text is not None:
-            add_chunk(out, CONTENT, whole(text))
+            add_chunk(out, CONTENT, only(text))
         add_chunk(out, HISTORY | LAST, history(columns, dictionary, compressed))
         data = b"".join(out)
         # Whoever reads it must not have to believe that few bytes make a large document.
@@ -178,15 +254,22 @@ def encode_document(
     return data
 
 
-def encode_update(log: OpLog, doc_id: bytes, ranges: Sequence[tuple[int, int]]) -> bytes:
+def encode_update(
+    log: OpLog, doc_id: bytes, ranges: Sequence[tuple[int, int]], link: Link | None = None
+) -> bytes:
     """The events in some ranges of local versions, for those who hold what is before."""
-    out = [header(PART_OF_ID, doc_id)]
-    run = codec.write_run(log, *ranges[0], [], {}, []) if len(ranges) == 1 else None
+    known = link or Link()
+    out = [header(PART_OF_ID, doc_id) if link is None else doc_id]
+    run = None
+    if len(ranges) == 1:
+        run = codec.write_run(log, *ranges[0], known.names, known.numbers, known.expected)
     if run is not None:
         add_chunk(out, RUN | LAST, run)
     else:
-        add_chunk(out, HISTORY | LAST, history(codec.write(log, ranges), None, compressed=True))
-    return b"".join(out)
+        columns = codec.write(log, ranges, known.names)
+        known.add(columns.agents)
+        add_chunk(out, HISTORY | LAST, history(columns, None, compressed=True))
+    return b"".join(out if link is None else out[1:])
 
 
 def header(id_form: int, doc_id: bytes) -> bytes:
@@ -194,7 +277,7 @@ def header(id_form: int, doc_id: bytes) -> bytes:
 
 
 def add_chunk(out: list[bytes], kind: int, payload: bytes) -> None:
-    """Append a chunk; its checksum begins with the header's bytes."""
+    """Append a chunk; its checksum begins with the bytes of the header, on a link with those of the id."""
     length = b"" if kind & LAST else varint(len(payload))
     out.append(bytes([kind]) + length + payload + checksum(out[0], kind, payload).to_bytes(4, "little"))
 
@@ -206,7 +289,7 @@ def checksum(head: bytes, kind: int, payload: bytes) -> int:
 
 def history(columns: Columns, dictionary: bytes | None, compressed: bool) -> bytes:
     """The payload of a HISTORY chunk."""
-    out = []
+    out: list[bytes | memoryview] = []
     for raw in (codec.write_names(columns.agents), *columns[1:]):
         column = pack(raw) if compressed else Column(PLAIN, len(raw), raw)
         if dictionary is not None and compressed and raw is columns.content:
@@ -242,8 +325,8 @@ def pack(raw: bytes, dictionary: bytes | None = None, method: int = ZSTD) -> Col
     return Column(PLAIN, len(raw), raw)
 
 
-def whole(column: Column) -> bytes:
-    """A column that is all of its chunk's payload."""
+def only(column: Column) -> bytes:
+    """The only column of a chunk."""
     return bytes([column.method]) + (varint(column.raw) if column.method != PLAIN else b"") + column.stored
 
 
@@ -252,10 +335,8 @@ def as_dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
 
 
 def encode_summary(summary: Summary) -> bytes:
-    kind = summary.kind.encode()
-    out = [varint(len(kind)), kind, varint(summary.events), varint(summary.length)]
     names = codec.write_names(summary.agents)
-    out += [varint(len(names)), names]
+    out = [varint(summary.events), varint(len(names)), names]
     for agent in summary.agents:
         ranges = summary.vector[agent]
         out.append(varint(len(ranges)))
@@ -273,11 +354,7 @@ def encode_summary(summary: Summary) -> bytes:
 
 
 def parse(data: bytes) -> Encoded:
-    """Find the chunks and verify all checksums; nothing is believed before. O(bytes).
-
-    `DecodeError`, with the offset, for what is damaged or of a version or with a chunk that is not known.
-    """
-    found = Encoded(data)
+    """Find the chunks. `DecodeError` for what is no such data, of an unknown version, or cut. O(chunks)."""
     if not data or data[0] != MAGIC:
         raise DecodeError("this is no encoded document: it begins with another byte", 0)
     if len(data) < 2:
@@ -289,87 +366,97 @@ def parse(data: bytes) -> Encoded:
         raise DecodeError(f"this has an id in the unknown form {id_form}", 1)
     at = 2 + ID_BYTES[id_form]
     head = data[:at]
-    found.id = head[2:]
-    seen = last = 0
-    while not last:
-        at, last, kind = parse_chunk(found, head, at)
-        if kind and seen >= kind:
-            raise DecodeError(f"chunk {NAMES[kind]} is not in its place", at)
-        seen = kind or seen
-    if found.head is None and found.text is not None:
-        raise DecodeError("there is content without a summary", len(head))
+    found = Encoded(data, head, head[2:])
+    find_chunks(found, at)
+    numbers = list(found.chunks)
+    if numbers not in ([SUMMARY, HISTORY], [SUMMARY, CONTENT, HISTORY], [HISTORY], [RUN]):
+        names = ", ".join([NAMES[number] for number in numbers])
+        raise DecodeError(f"chunks {names} are neither a document nor an update", at)
+    if found.whole != (id_form == WHOLE_ID):
+        raise DecodeError("a document has a whole id, an update a part of one", 1)
     return found
 
 
-def parse_chunk(found: Encoded, head: bytes, at: int) -> tuple[int, int, int]:
-    """One chunk: where the next one begins, whether this is the last, and its type (0: skipped)."""
+def parse_linked(data: bytes, doc_id: bytes, link: Link) -> Encoded:
+    """The same for an update to a document that came over a link."""
+    found = Encoded(data, doc_id, doc_id, link)
+    find_chunks(found, 0)
+    if list(found.chunks) not in ([HISTORY], [RUN]):
+        raise DecodeError("this is no update over a link", 0)
+    return found
+
+
+def find_chunks(found: Encoded, at: int) -> None:
     data = found.data
-    start = at
-    if at >= len(data):
-        raise DecodeError("this ends before its last chunk", at)
-    kind = data[at]
-    last = kind & LAST
-    length = len(data) - at - 5
-    at += 1
-    if not last:
-        length, at = read_varint(data, at)
-    if not 0 <= length <= len(data) - at - 4:
-        raise DecodeError(f"a chunk of {length} bytes begins at {start}, {len(data) - at} are left", start)
-    payload = data[at : at + length]
-    end = at + length + 4
-    if checksum(head, kind, payload) != int.from_bytes(data[end - 4 : end], "little"):
-        raise DecodeError(f"the chunk of {length} bytes at {start} is damaged: its checksum is wrong", start)
-    number = kind & TYPE
-    if number not in NAMES:
-        if kind & OPTIONAL:
-            return end, last, 0
-        raise DecodeError(f"chunk {number} at {start} is required, but not known here", start)
-    name = NAMES[number]
-    found.sizes[name] = end - start
+    last = 0
+    while not last:
+        start = at
+        if at >= len(data):
+            raise DecodeError("this ends before its last chunk", at)
+        kind = data[at]
+        last = kind & LAST
+        at += 1
+        length = len(data) - at - CHECKSUM
+        if not last:
+            length, at = read_varint(data, at)
+        if not 0 <= length <= len(data) - at - CHECKSUM:
+            raise DecodeError(f"byte {start}: a chunk of {length} bytes, {len(data) - at} are left", start)
+        chunk = Chunk(start, at, at + length + CHECKSUM, kind)
+        at = chunk.end
+        number = kind & TYPE
+        if number in found.chunks:
+            raise DecodeError(f"byte {start}: chunk {NAMES[number]} is there twice", start)
+        if number in NAMES:
+            found.chunks[number] = chunk
+            continue
+        check(data, found.head, chunk, data[chunk.at : chunk.end - CHECKSUM])
+        if not kind & OPTIONAL:
+            raise DecodeError(f"byte {start}: chunk {number} is required, but not known here", start)
+
+
+def check(data: bytes, head: bytes, chunk: Chunk, payload: bytes) -> None:
+    """Verify a chunk's checksum."""
+    if checksum(head, chunk.kind, payload) != int.from_bytes(
+        data[chunk.end - CHECKSUM : chunk.end], "little"
+    ):
+        raise DecodeError(
+            f"byte {chunk.start}: the chunk of {len(payload)} bytes is damaged: it does not fit its checksum",
+            chunk.start,
+        )
+
+
+def parse_summary(payload: bytes, size: int) -> tuple[str, Column]:
+    """A document's kind, and the column with the rest."""
+    reader = Reader(payload)
     try:
-        if number == SUMMARY:
-            found.head = column_of(payload, len(data))
-        elif number == CONTENT:
-            found.text = column_of(payload, len(data))
-        elif number == HISTORY:
-            parse_columns(found, payload)
-        else:
-            found.run = (at, at + length)
-    except DecodeError as error:
-        raise DecodeError(f"chunk {name} at {start}: {error}", at + (error.offset or 0)) from None
-    return end, last, number
+        kind = reader.take(reader.number()).decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the kind is not UTF-8: {error.reason}", error.start) from None
+    return kind, parse_column(payload[reader.at :], size)
 
 
-def column_of(payload: bytes, size: int) -> Column:
-    """The only column of a chunk."""
+def parse_column(payload: bytes, size: int) -> Column:
+    """The only column of a chunk, in data of this size."""
     if not payload:
         raise DecodeError("it is empty", 0)
     method = payload[0]
     if method == PLAIN:
         return Column(PLAIN, len(payload) - 1, payload[1:])
     raw, at = read_varint(payload, 1)
-    return checked(Column(method, raw, payload[at:]), size)
+    return checked(Column(method, raw, memoryview(payload)[at:]), size)
 
 
-def parse_columns(found: Encoded, payload: bytes) -> None:
-    at = 0
-    for name in Columns._fields:
-        start = at
-        x, at = read_varint(payload, at)
+def parse_columns(payload: bytes, size: int) -> list[Column]:
+    reader = Reader(payload)
+    found = []
+    for _ in Columns._fields:
+        x = reader.number()
         method, length = x & 3, x >> 2
-        raw = length
-        if method != PLAIN:
-            raw, at = read_varint(payload, at)
-        if length > len(payload) - at:
-            raise DecodeError(f"column {name} has {length} bytes, {len(payload) - at} are left", at)
-        column = checked(Column(method, raw, payload[at : at + length]), len(found.data))
-        if column.method == ZSTD_AFTER_CONTENT and found.text is None:
-            raise DecodeError(f"column {name} needs the content, which is not here", start)
-        found.columns.append(column)
-        at += length
-        found.sizes[f"HISTORY.{name}"] = at - start
-    if at < len(payload):
-        raise DecodeError(f"there are {len(payload) - at} bytes too many", at)
+        raw = length if method == PLAIN else reader.number()
+        found.append(checked(Column(method, raw, reader.take(length)), size))
+    if reader.at < len(payload):
+        raise DecodeError(f"there are {len(payload) - reader.at} bytes too many", reader.at)
+    return found
 
 
 def checked(column: Column, size: int) -> Column:
@@ -384,7 +471,7 @@ def checked(column: Column, size: int) -> Column:
 def expand(column: Column, name: str, dictionary: bytes | None) -> bytes:
     """The bytes of a column; not more than it says."""
     if column.method == PLAIN:
-        return column.stored
+        return bytes(column.stored)
     if column.method == LZ4:
         return expand_lz4(column, name)
     before = as_dictionary(dictionary) if column.method == ZSTD_AFTER_CONTENT and dictionary else None
@@ -429,18 +516,10 @@ class Reader:
         return self.data[self.at - length : self.at]
 
 
-def decode_kind(reader: Reader) -> str:
-    try:
-        return reader.take(reader.number()).decode()
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"the kind is not UTF-8: {error.reason}", error.start) from None
-
-
-def decode_summary(data: bytes) -> Summary:
+def decode_summary(kind: str, data: bytes) -> Summary:
     """`DecodeError` for what cannot be."""
     reader = Reader(data)
-    kind = decode_kind(reader)
-    events, length = reader.number(), reader.number()
+    events = reader.number()
     agents = codec.read_names(reader.take(reader.number()))
     if len(set(agents)) != len(agents):
         raise DecodeError("an agent is named twice", reader.at)
@@ -469,7 +548,4 @@ def decode_summary(data: bytes) -> Summary:
         raise DecodeError("the heads are not ascending, or there are none", reader.at)
     if sum([end - start for ranges in vector.values() for start, end in ranges]) != events:
         raise DecodeError(f"the version vector does not have {events} events", reader.at)
-    return Summary(kind, events, length, agents, vector, tuple(frontier))
-
-
-MAX_SEQ = 1 << 53
+    return Summary(kind, events, agents, vector, tuple(frontier))

@@ -38,10 +38,12 @@ class Loaded(NamedTuple):
 
     `text_matches`: whether its content is what the file says, None where it says nothing. False only for a
     trace that says another text of the same length: agents' names break ties, and a trace has lost them.
+    `closed`: False for an `.egw` file as a crash leaves it, or somebody who edits it.
     """
 
     document: Document
     text_matches: bool | None
+    closed: bool = True
 
 
 def no_progress(what: str, done: int, total: int) -> None:
