@@ -6,27 +6,32 @@ functions behind it run in the contestant's own.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from time import perf_counter_ns
 from types import TracebackType
 from typing import NamedTuple, ParamSpec, Self, TypeVar
 
 from benchmarks.growth import peak_growth
-from libraries import LIBRARIES, Inputs, Library, Pair, Task
+from libraries import Inputs, Library, Pair, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Merged(NamedTuple):
-    """What a library makes of a trace: the text, how much memory grew meanwhile (None: unknown), in bytes."""
+    """What a library makes of a trace: the text, how much memory grew meanwhile (None: unknown), in bytes.
+
+    `size` is that of what it read.
+    """
 
     text: str
     peak: int | None
+    size: int
 
 
 class Contestant:
@@ -36,7 +41,7 @@ class Contestant:
         self.library = library
         self.times: list[float] = []  # in the unit of whoever collects them
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self.size = self._call(enter, library.name, inputs)
+        self._call(enter, type(library), inputs)
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +97,7 @@ class Place:
 PLACE = Place()
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_gc() -> Iterator[None]:
     """Collect garbage now, and none before the end of the block: the same for all, and for each round."""
     gc.collect()
@@ -103,14 +108,28 @@ def no_gc() -> Iterator[None]:
         gc.enable()
 
 
-def enter(name: str, inputs: Inputs) -> int:
-    (PLACE.library,) = [kind() for kind in LIBRARIES if kind.name == name]
+def enter(kind: type[Library], inputs: Inputs) -> None:
+    PLACE.library = kind()
     PLACE.inputs = inputs
-    PLACE.task = PLACE.library.task(inputs)
-    return PLACE.task.size
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as glibc has them
+KEPT = 32 << 20
+
+
+def keep_memory() -> None:
+    """Have this process reuse what it frees instead of giving it back to the system. glibc only.
+
+    Else it depends on what happens to lie behind it, and getting it again takes longer than copying a text.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def first_merge() -> Merged:
+    PLACE.task = PLACE.library.task(PLACE.inputs)
     texts: list[str] = []
 
     def work() -> object:
@@ -119,7 +138,9 @@ def first_merge() -> Merged:
         return alive
 
     peak = peak_growth(work)
-    return Merged(texts[0], peak)
+    if PLACE.library.quick:
+        keep_memory()
+    return Merged(texts[0], peak, PLACE.task.size)
 
 
 def timed_merge() -> float:

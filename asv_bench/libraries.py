@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -12,9 +15,23 @@ from benchmarks import traces
 
 from egwalker import Document, Run
 from egwalker.cycore.walker import Checkout
+from egwalker.encoding import Link
 
-Inputs = list[Run] | bytes
-"""What a library is given of a trace: its event graph, or the update that it wrote itself. Can be pickled."""
+Inputs = list[Run] | bytes | Path
+"""What a library is given of a trace: its event graph, bytes that it wrote itself, or the name of a file.
+
+It can be pickled.
+"""
+
+
+class Source(NamedTuple):
+    """A trace to take inputs from, the folder of the peers' files, and one to write files into."""
+
+    trace: str
+    document: Document
+    runs: list[Run]
+    peers: Path
+    scratch: Path
 
 
 class Task(NamedTuple):
@@ -44,26 +61,39 @@ class Pair(Protocol):
         """Here, there."""
 
 
-class Library(Protocol):
-    """A library. Making one raises `ImportError` if it is not installed. `what` is what is timed of it."""
+class Library(ABC):
+    """A library. Making one raises `ImportError` if it is not installed.
+
+    `what` is what is timed of it, `keystroke` how its keystrokes travel, where that has to be said. `quick`:
+    it takes so little time that page faults would decide.
+    """
 
     name: str
     what: str
+    keystroke = ""
+    quick = False
 
-    def inputs(self, runs: list[Run], trace: str, peers: Path) -> Inputs | None:
+    @property
+    def version(self) -> str:
+        return version(self.name)
+
+    @abstractmethod
+    def inputs(self, source: Source) -> Inputs | None:
         """What this library reads of a trace; None if there is no such file."""
 
-    def task(self, inputs: Any) -> Task: ...
+    def task(self, inputs: Any) -> Task:
+        raise NotImplementedError
 
-    def pair(self, inputs: Any) -> Pair: ...
+    def pair(self, inputs: Any) -> Pair:
+        raise NotImplementedError
 
 
-class Egwalker:
+class Egwalker(Library):
     name = "egwalker"
     what = "graph -> text"
 
-    def inputs(self, runs: list[Run], trace: str, peers: Path) -> list[Run]:  # noqa: ARG002
-        return runs
+    def inputs(self, source: Source) -> list[Run]:
+        return source.runs
 
     def task(self, inputs: list[Run]) -> Task:
         log = traces.graph(inputs)
@@ -103,15 +133,110 @@ class EgwalkerPair:
         return str(self._here), str(self._there)
 
 
-class Pycrdt:
+class EgwalkerReplay(Library):
+    """From the bytes of a whole document without its content, which takes a replay."""
+
+    name = "egwalker"
+    what = "bytes -> text, full replay"
+
+    def inputs(self, source: Source) -> bytes:
+        return source.document.encode(content=False)
+
+    def task(self, inputs: bytes) -> Task:
+        # Loads the plugins, as importing loads all of other libraries.
+        Document()
+
+        def merge() -> tuple[object, str]:
+            document = Document.decode(inputs, agent="reader")
+            return document, str(document)
+
+        return Task(merge, len(inputs))
+
+
+class EgwalkerCached(EgwalkerReplay):
+    """From the bytes of a whole document as they are stored, with its content."""
+
+    what = "bytes -> text, cached content"
+    quick = True
+
+    def inputs(self, source: Source) -> bytes:
+        return source.document.encode()
+
+
+class PlainText(Library):
+    """No library: what it takes to read a text that has no history."""
+
+    name = "plain text file"
+    what = "file -> text"
+    quick = True
+
+    @property
+    def version(self) -> str:
+        return f"Python {python_version()}"
+
+    def inputs(self, source: Source) -> Path:
+        path = source.scratch / f"{source.trace}.txt"
+        path.write_bytes(str(source.document).encode())
+        return path
+
+    def task(self, inputs: Path) -> Task:
+        def merge() -> tuple[object, str]:
+            return None, inputs.read_bytes().decode()
+
+        return Task(merge, inputs.stat().st_size)
+
+
+class EgwalkerUpdates(EgwalkerReplay):
+    """Keystrokes as updates that stand alone."""
+
+    keystroke = ", as bytes"
+
+    def pair(self, inputs: bytes) -> Pair:
+        return EgwalkerUpdatesPair(inputs)
+
+
+class EgwalkerUpdatesPair(EgwalkerPair):
+    def __init__(self, data: bytes) -> None:
+        self._here = Document.decode(data, agent="here")
+        self._there = self._here.fork("there")
+
+    def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
+        before = self._there.version_vector
+        self._there.insert(pos, "x")
+        update = self._there.encode(since=before)
+        return lambda: self._here.apply(update), len(update)
+
+
+class EgwalkerLinked(EgwalkerReplay):
+    """Keystrokes as updates over a link, whose ends remember names."""
+
+    keystroke = ", as bytes over a link"
+
+    def pair(self, inputs: bytes) -> Pair:
+        return EgwalkerLinkedPair(inputs)
+
+
+class EgwalkerLinkedPair(EgwalkerUpdatesPair):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._written, self._read = Link(), Link()
+
+    def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
+        before = self._there.version_vector
+        self._there.insert(pos, "x")
+        update = self._there.encode(since=before, link=self._written)
+        return lambda: self._here.apply(update, link=self._read), len(update)
+
+
+class Pycrdt(Library):
     name = "pycrdt"
     what = "bytes -> text"
 
     def __init__(self) -> None:
         self._pycrdt = importlib.import_module("pycrdt")
 
-    def inputs(self, runs: list[Run], trace: str, peers: Path) -> bytes | None:  # noqa: ARG002
-        return read(peers / f"{trace}.yjs-v1")
+    def inputs(self, source: Source) -> bytes | None:
+        return read(source.peers / f"{source.trace}.yjs-v1")
 
     def task(self, inputs: bytes) -> Task:
         new_doc, text_type = self._pycrdt.Doc, self._pycrdt.Text
@@ -159,15 +284,15 @@ class PycrdtPair:
         return str(self._here), str(self._there)
 
 
-class Loro:
+class Loro(Library):
     name = "loro"
     what = "bytes -> text"
 
     def __init__(self) -> None:
         self._loro = importlib.import_module("loro")
 
-    def inputs(self, runs: list[Run], trace: str, peers: Path) -> bytes | None:  # noqa: ARG002
-        return read(peers / f"{trace}.loro-updates")
+    def inputs(self, source: Source) -> bytes | None:
+        return read(source.peers / f"{source.trace}.loro-updates")
 
     def task(self, inputs: bytes) -> Task:
         new_doc = self._loro.LoroDoc
@@ -208,7 +333,10 @@ class LoroPair:
         return self._here.get_text("text").to_string(), self._there.get_text("text").to_string()
 
 
-LIBRARIES: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro)
+MERGING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerReplay, EgwalkerCached, PlainText)
+"""Those that make a text."""
+TYPING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerUpdates, EgwalkerLinked)
+"""Those that exchange keystrokes."""
 
 
 def read(path: Path) -> bytes | None:

@@ -1,14 +1,17 @@
-"""Time this engine beside pycrdt (Yrs) and loro, in one run.
+"""Time this engine beside pycrdt (Yrs) and loro, in one run, and compare the sizes of files.
 
     python asv_bench/peers.py S1 C1 A1 A2
 
 Takes the names of traces. Each library makes the text of each trace, in turn, round after round: pycrdt and
-loro from an update in their own format, this package from its event graph in memory. Prints one JSON line a
-trace and library on stdout, and what people want to know on stderr. `ratio` is our time over the library's,
-in our own line over pycrdt's; `target` is the largest ratio wanted. Times differ from machine to machine,
-ratios hold; on a busy machine compare `ms_min`.
+loro from an update in their own format, this package from its event graph in memory, from the bytes of a
+document without its content, and from those with it, beside a plain text file that is read. Prints one JSON
+line a trace and library and what it does on stdout, and what people want to know on stderr. `ratio` is our
+time over the library's (to theirs from the graph, to the plain text's from the content), in our own lines
+over pycrdt's or, with the content, the plain text's; `target` is the largest ratio wanted. Times differ from
+machine to machine, ratios hold; on a busy machine compare `ms_min`.
 
 With `--keystroke` it also times how one keystroke from elsewhere enters the finished document of S1.
+With `--size` it prints how many bytes documents take instead (see `sizes.py`), by default of all traces.
 
 Exit codes: 0 all texts are right, 1 some are not, 2 the engine is not built or a file is missing.
 """
@@ -19,26 +22,40 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from contest import Contestant, Keystroke
     from libraries import Inputs, Library
 
+
+class Aim(NamedTuple):
+    """Whom we compare with, and by trace how long we may take at most: a ratio to their time."""
+
+    yardstick: str
+    targets: dict[str, float]
+
+
 YARDSTICK = "pycrdt"
-TARGETS = {"S1": 0.10, "C1": 1.3, "A1": 0.45, "A2": 1.6}
-"""By trace, how long we may take at most, as a ratio to the yardstick's time."""
+AIMS = {
+    "graph -> text": Aim(YARDSTICK, {"S1": 0.10, "C1": 1.3, "A1": 0.45, "A2": 1.6}),
+    "bytes -> text, full replay": Aim(YARDSTICK, {"S1": 0.12, "C1": 0.50, "A1": 0.25, "A2": 0.50}),
+    "bytes -> text, cached content": Aim("plain text file", {"S1": 3.0, "C1": 3.0, "A1": 3.0, "A2": 3.0}),
+}
+"""By what we do."""
 
 KEYSTROKE_TRACE = "S1"
-KEYSTROKE_TARGET = 20.0
-"""How many microseconds a keystroke from elsewhere may take at most."""
+KEYSTROKE_TARGETS = {"": 20.0, ", as bytes": 1.5, ", as bytes over a link": 1.5}
+"""By how it travels, how many microseconds a keystroke from elsewhere may take at most."""
+BYTES_TARGETS = {", as bytes": 32, ", as bytes over a link": 12}
+"""How many bytes it may have at most."""
 KEYSTROKE_CASES = {
     "typing": "each next to the last one and after all that is held",
     "random": "at random places, after all that is held",
@@ -63,14 +80,16 @@ def say(message: str) -> None:
     print(f"peers: {message}", file=sys.stderr, flush=True)
 
 
-def read_trace(name: str, libraries: list[Library], folder: Path, peers: Path) -> Trace:
+def read_trace(name: str, libraries: list[Library], folder: Path, peers: Path, scratch: Path) -> Trace:
     """A trace and what each library has of it."""
     from benchmarks import traces  # noqa: PLC0415  (needs the engine)
+    from libraries import Source  # noqa: PLC0415
 
     say(f"{name}: reading")
     loaded = traces.load(name, folder)
     runs = loaded.document.history()
-    found = [(library, library.inputs(runs, name, peers)) for library in libraries]
+    source = Source(name, loaded.document, runs, peers, scratch)
+    found = [(library, library.inputs(source)) for library in libraries]
     for library, inputs in found:
         if inputs is None:
             say(f"{name}: {peers} has no file for {library.name}, left out")
@@ -85,7 +104,7 @@ def read_trace(name: str, libraries: list[Library], folder: Path, peers: Path) -
 
 @contextmanager
 def contestants(trace: Trace) -> Iterator[list[Contestant]]:
-    """The libraries that take part, ours first."""
+    """The libraries that take part, our graph first."""
     from contest import Contestant  # noqa: PLC0415  (needs the engine)
 
     with ExitStack() as stack:
@@ -98,40 +117,48 @@ def contestants(trace: Trace) -> Iterator[list[Contestant]]:
 def compare(trace: Trace, rounds: int) -> bool:
     """Time all libraries on a trace and print a line for each; whether all texts were right."""
     with contestants(trace) as all_of_them:
-        ours = all_of_them[0]
         merged = [contestant.first_merge() for contestant in all_of_them]
-        say(f"{trace.name}: {rounds} rounds of {', '.join([each.library.name for each in all_of_them])}")
+        say(f"{trace.name}: {rounds} rounds of {', '.join([label(each.library) for each in all_of_them])}")
         for _ in range(rounds):
             for contestant in all_of_them:
                 contestant.times.append(contestant.merge())
         right = True
-        for contestant, (text, peak) in zip(all_of_them, merged, strict=True):
-            right &= is_right(trace, contestant.library.name, text, contestant is ours)
+        for contestant, (text, peak, size) in zip(all_of_them, merged, strict=True):
+            right &= is_right(trace, contestant.library, text)
             line = {
                 **about(trace, contestant),
                 "what": contestant.library.what,
                 "ms": round(median(contestant.times), 3),
                 "ms_min": round(min(contestant.times), 3),
-                "bytes": contestant.size,
+                "bytes": size,
                 "peak_mib": None if peak is None else round(peak / 2**20, 2),
-                "ratio": ratio(contestant, all_of_them),
+                "ratio": ratio(contestant, rival(contestant, all_of_them)),
                 "events": trace.events,
                 "length": len(text),
             }
-            if contestant is ours:
-                line |= judged(line["ratio"], TARGETS.get(trace.name))
+            aim = AIMS.get(contestant.library.what)
+            if is_ours(contestant.library) and aim is not None:
+                line |= judged(line["ratio"], aim.targets.get(trace.name))
             print(json.dumps(line), flush=True)
     return right
 
 
-def is_right(trace: Trace, library: str, text: str, ours: bool) -> bool:
+def is_ours(library: Library) -> bool:
+    return library.name == "egwalker"
+
+
+def label(library: Library) -> str:
+    return f"{library.name} ({library.what})"
+
+
+def is_right(trace: Trace, library: Library, text: str) -> bool:
     """Whether a library's text is the trace's, as far as the trace can tell. Says so if it is not."""
     if text == trace.text:
         return True
-    what = f"{trace.name}: the text of {library} is not the one expected"
+    what = f"{trace.name}: the text of {label(library)} is not the one expected"
     if len(text) != len(trace.text):
         what += f": it has {len(text)} code points instead of {len(trace.text)}"
-    if trace.exact or ours:
+    if trace.exact or is_ours(library):
         say(what)
         return False
     # Each library orders concurrent inserts at one place in its own way. What was recorded at a position
@@ -141,18 +168,29 @@ def is_right(trace: Trace, library: str, text: str, ours: bool) -> bool:
 
 
 def about(trace: Trace, contestant: Contestant) -> dict[str, Any]:
-    name = contestant.library.name
-    return {"trace": trace.name, "library": name, "version": version(name)}
+    library = contestant.library
+    return {"trace": trace.name, "library": library.name, "version": library.version}
 
 
-def ratio(contestant: Contestant, all_of_them: list[Contestant]) -> float | None:
-    """Our median over the contestant's, for ourselves over the yardstick's; None if there is none."""
-    ours = all_of_them[0]
-    name = YARDSTICK if contestant is ours else contestant.library.name
+def rival(contestant: Contestant, all_of_them: list[Contestant]) -> Contestant | None:
+    """Whom to compare with: one of ours with its yardstick, None if that is not there, others with ours."""
+    library = contestant.library
+    if is_ours(library):
+        yardstick = AIMS[library.what].yardstick
+        return next((other for other in all_of_them if other.library.name == yardstick), None)
+    # pycrdt is the yardstick of two: the first one is the graph.
     for other in all_of_them:
-        if other.library.name == name:
-            return round(median(ours.times) / median(other.times), 4)
-    return None
+        if is_ours(other.library) and AIMS[other.library.what].yardstick == library.name:
+            return other
+    return all_of_them[0]
+
+
+def ratio(contestant: Contestant, other: Contestant | None) -> float | None:
+    """Our median over the library's, whichever of the two is ours; None if there is no other."""
+    if other is None:
+        return None
+    ours, theirs = (contestant, other) if is_ours(contestant.library) else (other, contestant)
+    return round(median(ours.times) / median(theirs.times), 4)
 
 
 def judged(value: float | None, target: float | None) -> dict[str, Any]:
@@ -184,18 +222,22 @@ def compare_keystrokes(trace: Trace) -> bool:
                 if here != there or len(here) != len(trace.text) + typed:
                     say(f"{case}: the two replicas of {contestant.library.name} have not come together")
                     right = False
+                form = contestant.library.keystroke
                 line = {
                     **about(trace, contestant),
-                    "what": f"remote keystroke, {case}",
+                    "what": f"remote keystroke, {case}{form}",
                     "us": round(median(contestant.times), 2),
                     "us_min": round(min(contestant.times), 2),
                     "us_first": round(contestant.times[0], 2),
                     "keystrokes": len(contestant.times),
                     "bytes": size,
-                    "ratio": ratio(contestant, all_of_them),
+                    "ratio": ratio(contestant, rival(contestant, all_of_them)),
                 }
-                if contestant is all_of_them[0]:
-                    line |= judged(line["us"], KEYSTROKE_TARGET)
+                if is_ours(contestant.library):
+                    line |= judged(line["us"], KEYSTROKE_TARGETS[form])
+                if form in BYTES_TARGETS and case != "concurrent":
+                    line |= {"target_bytes": BYTES_TARGETS[form]}
+                    line |= {"within_bytes": size is not None and size <= BYTES_TARGETS[form]}
                 print(json.dumps(line), flush=True)
     return right
 
@@ -221,12 +263,10 @@ def keystrokes(case: str, length: int) -> list[list[Keystroke]]:
 # --- the command --------------------------------------------------------------------------------------------
 
 
-def available() -> list[Library]:
-    """The libraries that are installed, ours first."""
-    from libraries import LIBRARIES  # noqa: PLC0415  (needs the engine)
-
+def available(kinds: Iterable[type[Library]]) -> list[Library]:
+    """Those libraries that are installed."""
     found: list[Library] = []
-    for kind in LIBRARIES:
+    for kind in kinds:
         try:
             found.append(kind())
         except ImportError:
@@ -237,29 +277,57 @@ def available() -> list[Library]:
 def run(options: argparse.Namespace) -> bool:
     """Do what was asked for; whether all texts were right. `OSError` if a trace is not there."""
     from benchmarks import traces  # noqa: PLC0415  (needs the engine)
+    from libraries import MERGING, TYPING  # noqa: PLC0415
 
     from egwalker import DecodeError  # noqa: PLC0415
 
-    jobs: list[tuple[str, Callable[[Trace], bool]]] = [
-        (name, lambda trace: compare(trace, options.rounds)) for name in options.names
-    ]
+    peers = options.peers or options.traces.parent / "peers"
+    if options.size:
+        return run_sizes(options.names, options.traces, peers)
+    jobs: list[tuple[str, list[Library], Callable[[Trace], bool]]] = []
+    if options.names:
+        merging = available(MERGING)
+        jobs += [(name, merging, lambda trace: compare(trace, options.rounds)) for name in options.names]
     if options.keystroke:
-        jobs.append((KEYSTROKE_TRACE, compare_keystrokes))
-    for name, _ in jobs:
+        jobs.append((KEYSTROKE_TRACE, available(TYPING), compare_keystrokes))
+    for name, _, _ in jobs:
         # Before minutes of work.
         traces.find(name, options.traces)
-    libraries = available()
-    peers = options.peers or options.traces.parent / "peers"
     right = True
-    for name, job in jobs:
-        try:
-            right &= job(read_trace(name, libraries, options.traces, peers))
-        except DecodeError as error:
-            say(f"{name}: {error}")
-            right = False
+    with TemporaryDirectory(prefix="egwalker-peers-") as scratch:
+        for name, libraries, job in jobs:
+            try:
+                right &= job(read_trace(name, libraries, options.traces, peers, Path(scratch)))
+            except DecodeError as error:
+                say(f"{name}: {error}")
+                right = False
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     if load > processors:
         say(f"others are at work here (load {load:.1f} on {processors} processors): compare ms_min")
+    return right
+
+
+def run_sizes(names: list[str], folder: Path, peers: Path) -> bool:
+    """Print the sizes for these traces, by default for all that are there; whether all texts were right."""
+    import sizes  # noqa: PLC0415  (needs the engine)
+    from benchmarks import traces  # noqa: PLC0415
+
+    from egwalker import DecodeError  # noqa: PLC0415
+
+    for name in names:
+        traces.find(name, folder)
+    right = True
+    for name in names or sizes.TRACES:
+        say(f"{name}: sizes")
+        try:
+            for line, is_right in sizes.compare(name, folder, peers, say):
+                print(json.dumps(line), flush=True)
+                right &= is_right
+        except FileNotFoundError as error:
+            say(f"{error}, left out")
+        except DecodeError as error:
+            say(f"{name}: {error}")
+            right = False
     return right
 
 
@@ -273,9 +341,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peers", type=Path, metavar="DIR", help="their files (default: TRACES/../peers)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="of each trace (%(default)s)")
     parser.add_argument("--keystroke", action="store_true", help="also time single remote keystrokes")
+    parser.add_argument("--size", action="store_true", help="compare sizes and time nothing")
     options = parser.parse_args(arguments)
-    if not options.names and not options.keystroke:
-        parser.error("name at least one trace, or give --keystroke")
+    if not options.names and not options.keystroke and not options.size:
+        parser.error("name at least one trace, or give --keystroke or --size")
+    if options.keystroke and options.size:
+        parser.error("--keystroke and --size: one at a time")
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
     try:

@@ -9,16 +9,16 @@ cimport cython
 from collections import namedtuple
 
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints, push, reserve
-from egwalker.cycore.oplog cimport DELETE, ERASE, TYPE, OpLog, OpRun, join, step_of, unit_at
-from egwalker.cycore.rope cimport bits_of, narrow_units
+from egwalker.cycore.oplog cimport DELETE, ERASE, PREPEND, TYPE, OpLog, OpRun, join, step_of, unit_at
+from egwalker.cycore.rope cimport bits_of, copy_units, narrow_units
 
-from egwalker.cycore.errors import CausalityError, DecodeError, EgwalkerError
+from egwalker.cycore.errors import CausalityError, DecodeError, EgwalkerError, LimitError, PendingError
 from egwalker.cycore.graph import check_name
 from egwalker.cycore.oplog import ERASED as _ERASED
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
@@ -313,17 +313,19 @@ cdef class Writer:
             i = log.find(lo)
             g = graph.find(lo)
             while lo < stop:
-                run = &log.run[i]
-                hi = min(log.run_end(i), stop)
                 while graph.run_end(g) <= lo:
                     g += 1
+                run = &log.run[i]
+                # A row of the log may be several agents': a row here belongs to whose event it begins with.
+                hi = min(min(log.run_end(i), stop), graph.run_end(g))
                 offset = lo - run.lv
                 self.gather(run.kind, run.pos + step_of(run.kind) * offset, hi - lo,
                             <int32_t>self.numbers.at[graph.run[g].agent])
                 if run.kind < DELETE:
                     self.write_content(run, offset, hi - lo)
                 lo = hi
-                i += 1
+                if lo == log.run_end(i):
+                    i += 1
         self.flush()
         if self.erased.n:
             put(&self.erased, self.same)
@@ -339,7 +341,7 @@ cdef class Writer:
         cdef bint gone
         if log.values:
             for text in log.content_of(run, offset, length):
-                gone = text is None or self.dropped()
+                gone = self.dropped() or text is None
                 self.mark(gone)
                 if not gone:
                     item = text.encode()
@@ -351,7 +353,7 @@ cdef class Writer:
             return self.put_bytes(units, length)
         for i in range(length):
             unit = unit_at(units, run.pool, i)
-            gone = unit == C_ERASED or self.dropped()
+            gone = self.dropped() or unit == C_ERASED
             self.mark(gone)
             if not gone:
                 put_code_point(&self.content, unit)
@@ -875,54 +877,77 @@ cdef class History:
         self.inserted = inserted
         return 0
 
-    cdef object unerase(self, object content, bytes erased):
-        """`content` with a mark for each element that is not in it."""
+    cdef list unerase_items(self, list content, bytes erased):
+        """`content` with None for each element that is not in it."""
         cdef Source s
         cdef int64_t n
         cdef Py_ssize_t at = 0
         cdef bint gone = False
+        found = []
         source(&s, erased)
-        parts = []
-        left = self.inserted
         while s.i < s.n:
-            n = number(&s, "erased")
-            if n > left:
-                raise fault("erased", s.i, f"counts {n} elements, {left} are left")
-            left -= n
+            n = self.next_part(&s, len(found), gone, len(content) - at)
             if gone:
-                parts.append([None] * n if self.log_.values else chr(C_ERASED) * n)
+                found += [None] * n
             else:
-                parts.append(content[at:at + n])
+                found += content[at:at + n]
                 at += n
             gone = not gone
-        if left or at != len(content):
-            raise fault("erased", s.i, f"leaves {left} elements, and {len(content) - at} of content")
+        self.check_parts(&s, len(found), len(content) - at)
+        return found
+
+    cdef int unerase_units(self, Bytes* units, object content, int width, bytes erased) except -1:
+        """Put `content` into `units`, of `width` bytes each, with a mark for each element that is not in it."""
+        cdef Source s
+        cdef int64_t n, i
+        cdef int64_t done = 0
+        cdef int64_t at = 0
+        cdef int64_t length = len(content)
+        cdef bint gone = False
+        cdef int kind = PyUnicode_KIND(content)
+        cdef const uint8_t* text = <const uint8_t*>PyUnicode_DATA(content)
+        source(&s, erased)
+        reserve(<void**>&units.at, &units.cap, self.inserted * width, 1)
+        while s.i < s.n:
+            n = self.next_part(&s, done, gone, length - at)
+            if not gone:
+                copy_units(units.at + done * width, width, text + at * kind, kind, n)
+                at += n
+            elif width == 2:
+                for i in range(done, done + n):
+                    (<uint16_t*>units.at)[i] = <uint16_t>C_ERASED
+            else:
+                for i in range(done, done + n):
+                    (<uint32_t*>units.at)[i] = C_ERASED
+            done += n
+            gone = not gone
+        self.check_parts(&s, done, length - at)
+        return 0
+
+    cdef int64_t next_part(self, Source* s, int64_t done, bint gone, int64_t there) except -1:
+        cdef int64_t n = number(s, "erased")
+        if n > self.inserted - done or (not gone and n > there):
+            raise fault("erased", s.i, f"counts {n} elements, {self.inserted - done} are left, {there} of content")
+        return n
+
+    cdef int check_parts(self, Source* s, int64_t done, int64_t there) except -1:
+        if done < self.inserted or there:
+            raise fault("erased", s.i, f"leaves {self.inserted - done} elements, and {there} of content")
         self.log_.erased = True
-        return [item for part in parts for item in part] if self.log_.values else "".join(parts)
+        return 0
 
     cdef int read_content(self, bytes data, bytes erased) except -1:
         cdef OpLog log = self.log_
         cdef object content
-        cdef const uint8_t* units
+        cdef Bytes marked
         cdef Py_ssize_t i
-        cdef OpRun* run
-        cdef int width, k
-        cdef int64_t at = 0
-        cdef int64_t length
-        cdef uint32_t bits
         cdef uint32_t* numbers
+        memset(&marked, 0, sizeof(marked))
         if log.values:
             content = read_items(data)
-        else:
-            try:
-                content = data.decode()
-            except UnicodeDecodeError as error:
-                raise fault("content", error.start, f"is not UTF-8: {error.reason}") from None
-        if erased:
-            content = self.unerase(content, erased)
-        if len(content) != self.inserted:
-            raise fault("content", len(data), f"has {len(content)} elements for {self.inserted} inserts")
-        if log.values:
+            if erased:
+                content = self.unerase_items(content, erased)
+            self.check_content(len(content), len(data))
             reserve(<void**>&log.pool[2].at, &log.pool[2].cap, self.inserted * 4, 1)
             numbers = <uint32_t*>log.pool[2].at
             for i in range(self.inserted):
@@ -933,8 +958,35 @@ cdef class History:
                 if log.run[i].kind < DELETE:
                     log.run[i].pool = 2
             return 0
-        units = <const uint8_t*>PyUnicode_DATA(content)
-        width = PyUnicode_KIND(content)
+        try:
+            content = data.decode()
+        except UnicodeDecodeError as error:
+            raise fault("content", error.start, f"is not UTF-8: {error.reason}") from None
+        if not erased:
+            self.check_content(len(content), len(data))
+            return self.fill_pools(<const uint8_t*>PyUnicode_DATA(content), PyUnicode_KIND(content))
+        try:
+            i = 4 if PyUnicode_KIND(content) == 4 else 2
+            self.unerase_units(&marked, content, <int>i, erased)
+            self.fill_pools(marked.at, <int>i)
+        finally:
+            free(marked.at)
+        return 0
+
+    cdef int check_content(self, int64_t length, Py_ssize_t at) except -1:
+        if length != self.inserted:
+            raise fault("content", at, f"has {length} elements for {self.inserted} inserts")
+        return 0
+
+    cdef int fill_pools(self, const uint8_t* units, int width) except -1:
+        """Put the inserted code points, of `width` bytes each, into the pools."""
+        cdef OpLog log = self.log_
+        cdef Py_ssize_t i
+        cdef OpRun* run
+        cdef int k
+        cdef int64_t at = 0
+        cdef int64_t length
+        cdef uint32_t bits
         if width == 1:
             reserve(<void**>&log.pool[0].at, &log.pool[0].cap, self.inserted, 1)
             narrow_units(log.pool[0].at, 1, units, 1, self.inserted)
@@ -954,6 +1006,10 @@ cdef class History:
             log.pool[k].n += length
             at += length
         return 0
+
+    def items(self):
+        """The values of a list that are in it, as JSON texts, in their order."""
+        return [item for item in self.log_.items if item is not None]
 
     def log(self):
         """All of it as a log; `DecodeError` if a parent is elsewhere. Once only: the history is used up. O(rows)."""
@@ -1000,11 +1056,11 @@ cdef class History:
                 hi = mid
         return lo
 
-    def merge(self, OpLog target not None):
+    def merge(self, OpLog target not None, int64_t room=MAX_NUMBER):
         """Add the events to another log. O(rows + content).
 
-        Returns the runs that lack parents there, `(agent, seq, parents, edits)`. Raises what `OpLog.add` does; some events may
-        then have been added.
+        Returns the runs that lack parents there, `(agent, seq, parents, edits)`. Raises what `OpLog.add` does, and
+        `PendingError` if those runs would take more than `room` bytes; some events may then have been added.
         """
         cdef Graph graph = target.graph
         cdef Ints versions
@@ -1039,6 +1095,9 @@ cdef class History:
                         graph.reduce(&versions)
                     target.take(numbers[row.agent], row.seq, &versions, self.log_, row.start, end - row.start)
                 else:
+                    room -= self.weight_of(i)
+                    if room < 0:
+                        raise PendingError(f"too much of this would wait for parents: {len(waiting)} runs and more")
                     waiting.append(self.run_of(i))
         finally:
             free(versions.at)
@@ -1055,6 +1114,22 @@ cdef class History:
             seq[0] = row.seq + (link - row.start)
         return 0
 
+    cdef int64_t weight_of(self, Py_ssize_t i) noexcept:
+        """About how many bytes a row takes as a run that waits: an edit for each event that goes backwards."""
+        cdef OpLog log = self.log_
+        cdef Row* row = &self.row[i]
+        cdef int64_t end = self.row[i + 1].start if i + 1 < self.n_rows else self.n
+        cdef int64_t lo = row.start
+        cdef int64_t edits = 0
+        cdef int64_t hi
+        cdef Py_ssize_t k = log.find(lo)
+        while lo < end:
+            hi = min(log.run_end(k), end)
+            edits += hi - lo if log.run[k].kind in (PREPEND, ERASE) else 1
+            lo = hi
+            k += 1
+        return 1200 + 200 * (edits + row.n_parents)
+
     cdef tuple run_of(self, Py_ssize_t i):
         cdef Row* row = &self.row[i]
         cdef int64_t end = self.row[i + 1].start if i + 1 < self.n_rows else self.n
@@ -1067,8 +1142,15 @@ cdef class History:
             parents.append((self.names[agent], seq))
         return self.names[row.agent], row.seq, tuple(parents), tuple(self.log_.edits(row.start, end))
 
-    def runs(self):
-        """The runs, `(agent, seq, parents, edits)`, in their order."""
+    def runs(self, int64_t room=MAX_NUMBER):
+        """The runs, `(agent, seq, parents, edits)`, in their order. `LimitError` if a few bytes would become so many
+        edits, one for each event that goes backwards, that they take more than `room` bytes.
+        """
+        cdef Py_ssize_t i
+        for i in range(self.n_rows):
+            room -= self.weight_of(i) - 1400
+            if room < 0:
+                raise LimitError(f"row {i} of the history has too many edits")
         return [self.run_of(i) for i in range(self.n_rows)]
 
 
@@ -1078,12 +1160,42 @@ cdef int check_end(Source* s, str column) except -1:
     return 0
 
 
-def memory_of(columns: Columns):
-    """How many bytes the columns may take in memory, whatever they say: to be asked before they are read. O(bytes)."""
+def memory_of(columns: Columns, bint values=False):
+    """How many bytes the columns may take in memory, whatever they say: to be asked before they are read. `DecodeError`. O(bytes)."""
     return (
         count(columns.lengths) * (sizeof(Row) + 72) + count(columns.parents) * 16 + count(columns.kinds) * sizeof(OpRun)
-        + len(columns.content) * 10
+        + (items_memory(columns.content) if values else len(columns.content) * 10) + gone(columns.erased) * 16
+        + len(columns.agents) * 300
     )
+
+
+def items_memory(bytes data not None):
+    """How many bytes a list's values may take in memory, most while the longest is checked to be one. O(values)."""
+    cdef Source s
+    cdef int64_t n = 0
+    cdef int64_t longest = 0
+    cdef int64_t length
+    source(&s, data)
+    while s.i < s.n:
+        length = number(&s, "content")
+        if length > s.n - s.i:
+            break  # an error for whoever reads it
+        longest = max(longest, length)
+        n += 1
+        s.i += length
+    return len(data) + 90 * n + 45 * longest
+
+
+cdef int64_t gone(bytes erased) except -1:
+    """How many elements are not there."""
+    cdef Source s
+    cdef int64_t n = 0
+    source(&s, erased)
+    while s.i < s.n:
+        number(&s, "erased")
+        if s.i < s.n:
+            n = min(n + number(&s, "erased"), MAX_NUMBER)
+    return n
 
 
 def read(columns: Columns, agents=(), bint values=False):

@@ -64,5 +64,17 @@ class IdentityError(EgwalkerError, ValueError):
     """Histories of different documents, which are not merged unless that is asked for."""
 
 
+class SyncError(EgwalkerError, ValueError):
+    """What came over a link is malformed, out of order or not allowed; or the other end said so."""
+
+
 class PluginError(EgwalkerError, ValueError):
     """A plugin that cannot be registered."""
+
+
+class StorageError(EgwalkerError, OSError):
+    """A file could not be written, or not any more; what it acknowledged before is stored."""
+
+
+class LockedError(StorageError):
+    """A file is open for writing already, here or in another process."""

@@ -86,6 +86,26 @@ cdef class Graph:
                 hi = mid
         return lo
 
+    cdef inline Py_ssize_t find_late(self, int64_t lv) noexcept nogil:
+        """The same, quicker where `lv` is not far from the end. O(log of the runs after it)."""
+        cdef Py_ssize_t hi = self.n_runs - 1
+        cdef Py_ssize_t lo, mid
+        cdef Py_ssize_t step = 1
+        if self.run[hi].lv <= lv:
+            return hi
+        lo = hi - 1
+        while self.run[lo].lv > lv:  # lv < run[hi].lv; the first run begins at 0
+            hi = lo
+            step <<= 1
+            lo = hi - step if hi > step else 0
+        while hi - lo > 1:
+            mid = (lo + hi) >> 1
+            if self.run[mid].lv <= lv:
+                lo = mid
+            else:
+                hi = mid
+        return lo
+
     cdef inline int64_t run_end(self, Py_ssize_t i) noexcept nogil:
         return self.run[i + 1].lv if i + 1 < self.n_runs else self.n
 

@@ -249,7 +249,7 @@ cdef class Graph:
                 return 0
         reserve(<void**>&self.run, &self.cap_runs, self.n_runs + 1, sizeof(GraphRun))
         for i in range(n):
-            at = self.find(parents[i])
+            at = self.find_late(parents[i])
             other = self.run[at].clock + (parents[i] - self.run[at].lv) + 1
             if other > clock:
                 clock = other
@@ -408,18 +408,22 @@ cdef class Graph:
         """`{agent: [(start, end), ...]}`, half-open ranges of the seqs held. O(id runs)."""
         cdef AgentIds* ids
         cdef Py_ssize_t i, k
+        cdef int64_t start, end
         vector = {}
         for i in range(self.n_agents):
             ids = &self.agent[i]
+            if ids.n == 0:
+                continue
             ranges = []
+            start = ids.at[0].seq
+            end = start
             for k in range(ids.n):
-                start, end = ids.at[k].seq, ids.at[k].seq + ids.at[k].length
-                if ranges and ranges[-1][1] == start:
-                    ranges[-1] = (ranges[-1][0], end)
-                else:
+                if ids.at[k].seq > end:
                     ranges.append((start, end))
-            if ranges:
-                vector[self._names[i]] = ranges
+                    start = ids.at[k].seq
+                end = ids.at[k].seq + ids.at[k].length
+            ranges.append((start, end))
+            vector[self._names[i]] = ranges
         return vector
 
     def parents(self, lv: int):
@@ -519,6 +523,13 @@ cdef class Graph:
         qsort(versions.at, versions.n, sizeof(int64_t), by_value)
         if heads_equal(&self.heads, versions.at, versions.n):
             return 0
+        if versions.n == 2:
+            # Most often the newer one's row began after the older one, on top of something older still.
+            i = self.find_late(versions.at[1])
+            if self.run[i].lv > versions.at[0]:
+                parents = self.parents_of(i)
+                if self.run[i].n_parents == 0 or parents[self.run[i].n_parents - 1] < versions.at[0]:
+                    return 0
         memset(&heap, 0, sizeof(heap))
         memset(&kept, 0, sizeof(kept))
         oldest = versions.at[0]
@@ -532,7 +543,7 @@ cdef class Graph:
             if not key & 1:
                 left -= 1
                 push(&kept, lv)
-            i = self.find(lv)
+            i = self.find_late(lv)
             while heap.n and heap.at[0] >= 2 * self.run[i].lv:
                 key = heap_pop(&heap)
                 left -= not key & 1

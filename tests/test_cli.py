@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 import egwalker
-from egwalker import Document, Run, cli, json_history
-from egwalker.stats import stats
+from egwalker import Document, Run, cli, egw_records, encoding, json_history
+from egwalker.egw_file import EgwFile
+from egwalker.formats import load, save
+from egwalker.stats import encoded_sizes, stats
 
 TRACE = {
     "kind": "concurrent",
@@ -216,7 +219,9 @@ class TestStat:
         doc.insert(0, "x")
         Path("m.json").write_bytes(json_history.dumps(doc))
         counts = json.loads(run.done("stat", "m.json", "--json").out)
-        memory = counts.pop("memory")
+        memory, encoded = counts.pop("memory"), counts.pop("encoded")
+        assert encoded["total"] == len(doc.encode())
+        assert encoded["total"] > sum(encoded.values()) - encoded["total"] > 0
         assert counts == {
             "kind": "text",
             "events": 10,
@@ -241,7 +246,9 @@ class TestStat:
         assert table["events"] == "5,000"
         assert table["largest window"] == "0"
         assert "memory: graph" in table
-        assert len(table) == len(stats(doc)) - 1 + len(stats(doc)["memory"])
+        assert "encoded: positions" in table
+        counts = stats(doc)
+        assert len(table) == len(counts) - 1 + len(counts["memory"]) + len(encoded_sizes(doc))
         assert result.err == "a.json: 5,000 events by 1 agent, 5,000 code points\n"
 
 
@@ -295,6 +302,127 @@ class TestExport:
         assert "plain text" in run.refused("export", "a.json", "a.txt")
 
 
+class TestFormats:
+    """Every command takes and gives every format."""
+
+    @pytest.mark.parametrize("source", ["a.egw", "a.dt", "a.json", "a.json.gz"])
+    @pytest.mark.parametrize("target", ["b.egw", "b.dt", "b.json", "b.json.gz"])
+    def test_conversions_keep_everything(self, run: Runner, source: str, target: str) -> None:
+        doc = document("start.json", "alice", "héllo \N{GRINNING FACE}")
+        bob = doc.fork("bob")
+        bob.delete(1, 2)
+        doc.insert(1, "!")
+        doc.merge(bob)
+        save(doc, source)
+        for command in ("import", "export"):
+            run.done(command, source, target)
+            found = load(target).document
+            assert (found.id, found.content, found.version) == (doc.id, doc.content, doc.version)
+            assert found.history() == doc.history()
+            Path(target).unlink()
+        run.done("merge", source, source, "-o", target)
+        assert run.done("cat", target, "--at", "alice:6").out == "héllo \N{GRINNING FACE}"
+        assert run.done("verify", target).out.startswith(f"{target} is sound: 10 events by 2 agents")
+
+    def test_lists_are_no_diamond_types(self, run: Runner) -> None:
+        document("a.json", "alice", [1, "b"], kind="list")
+        assert "list" in run.refused("export", "a.json", "a.dt")
+        run.done("export", "a.json", "a.egw")
+        assert run.done("cat", "a.egw").out == '[1,"b"]\n'
+
+    def test_a_file_that_was_not_closed_is_read_with_a_remark(self, run: Runner) -> None:
+        file = EgwFile.open("a.egw", "alice", create="text")
+        file.document.insert(0, "hello")
+        file.commit()
+        result = run.done("cat", "a.egw")
+        assert result.out == "hello"
+        assert "a.egw was not closed" in result.err
+        before = Path("a.egw").read_bytes()
+        assert "open for writing" in run("repack", "a.egw").err
+        assert "open for writing" in run("export", "a.egw", "a.egw").err
+        assert Path("a.egw").read_bytes() == before
+        file.close()
+        assert "not closed" not in run.done("cat", "a.egw").err
+
+
+class TestPlainText:
+    def test_imports_are_one_document(self, run: Runner) -> None:
+        """On two machines, each of which goes on with it, and imports it again after a restart."""
+        Path("notes.txt").write_text("notes\n")
+        for name, word in (("a.egw", "my "), ("b.egw", "all ")):
+            run.done("import", "notes.txt", name)
+            with EgwFile.open(name) as file:
+                file.document.insert(0, word)
+            again = run.done("import", "notes.txt", name)
+            assert f"{name} held this document;" in again.out
+        run.done("merge", "a.egw", "b.egw", "-o", "m.egw")
+        assert sorted(run.done("cat", "m.egw").out.split()) == ["all", "my", "notes"]
+
+    def test_another_text_does_not_replace_a_document(self, run: Runner) -> None:
+        Path("a.txt").write_text("a")
+        Path("b.txt").write_text("b")
+        run.done("import", "a.txt", "doc.egw")
+        assert "`--force` replaces it" in run.refused("import", "b.txt", "doc.egw")
+        run.done("import", "b.txt", "doc.egw", "--force")
+        assert run.done("cat", "doc.egw").out == "b"
+
+    def test_unrelated_documents(self, run: Runner) -> None:
+        Path("a.txt").write_text("a")
+        Path("b.txt").write_text("b")
+        run.done("import", "a.txt", "a.egw")
+        run.done("import", "b.txt", "b.egw")
+        assert "`--unrelated`" in run.refused("merge", "a.egw", "b.egw", "-o", "m.egw")
+        run.done("merge", "a.egw", "b.egw", "-o", "m.egw", "--unrelated")
+        assert sorted(run.done("cat", "m.egw").out) == ["a", "b"]
+
+
+class TestDamage:
+    @staticmethod
+    def damaged(name: str, at: int) -> None:
+        data = bytearray(Path(name).read_bytes())
+        data[at] ^= 1
+        Path(name).write_bytes(data)
+
+    def test_verify_and_repack_save_what_can_be_saved(self, run: Runner) -> None:
+        file = EgwFile.open("a.egw", "alice", create="text")
+        for word in ("one ", "two ", "three "):
+            file.document.insert(len(file.document), word)
+            file.commit()
+        Path("b.egw").write_bytes(Path("a.egw").read_bytes())
+        file.close()
+        self.damaged("b.egw", Path("b.egw").stat().st_size - 3)
+        why = run.refused("verify", "b.egw")
+        assert "b.egw is damaged: byte " in why
+        assert "3 records before it can be saved, 8 events by 1 agent" in why
+        assert "`egwalker repack b.egw -o SAVED.egw`" in why
+        run.refused("cat", "b.egw")
+        result = run.done("repack", "b.egw", "-o", "saved.egw")
+        assert "left out what was from byte" in result.out
+        assert run.done("cat", "saved.egw").out == "one two "
+        run.done("verify", "saved.egw")
+
+    def test_content_that_the_history_does_not_make(self, run: Runner) -> None:
+        doc = document("a.json", "alice", "hello")
+        log, summary = doc._history(), encoding.parse(doc.encode()).summary
+        data = encoding.encode_document(log, bytes.fromhex(doc.id), summary, "jello")
+        Path("a.egw").write_bytes(egw_records.frame_file(bytes(8), data))
+        assert "from element 0 on" in run.refused("verify", "a.egw")
+
+    def test_repack_is_smaller(self, run: Runner) -> None:
+        rng = Random(1)
+        doc = document("a.json", "alice", "".join(rng.choices("etaoinshrdlu ", k=4000)))
+        doc.delete(3, 3000)
+        save(doc, "a.egw")
+        sizes = []
+        for options in ([], ["--no-deleted"], ["--no-content"]):
+            run.done("repack", "a.egw", *options)
+            sizes.append(Path("a.egw").stat().st_size)
+            assert run.done("cat", "a.egw").out == doc.content
+        assert sizes[0] > sizes[1] > sizes[2]
+        assert "deleted" in run.refused("cat", "a.egw", "--at", "alice:20")
+        assert "deleted" in run.refused("export", "a.egw", "b.json")
+
+
 class TestFiles:
     @pytest.mark.parametrize(
         ("args", "why"),
@@ -308,7 +436,9 @@ class TestFiles:
             (("cat", "."), "suffix"),
             (("cat", "folder.json"), "folder.json: Is a directory"),
             (("cat", "a.doc"), r".json.gz, .json, .txt"),
-            (("cat", "a.txt"), "no history"),
+            (("cat", "a.egw"), "byte 0: this is no .egw file; `egwalker verify a.egw` says more"),
+            (("cat", "a.dt"), "at byte 0"),
+            (("cat", "latin.txt"), "byte 2: this is not UTF-8"),
             (("cat", "bad.json"), "cannot read bad.json: txn 0: seqStart"),
             (("log", "bad.json"), "txn 0: seqStart"),
             (("stat", "bad.json"), "txn 0: seqStart"),
@@ -326,6 +456,9 @@ class TestFiles:
         document("a.json", "alice", "hello")
         Path("a.txt").write_text("text")
         Path("a.doc").write_text("text")
+        Path("a.egw").write_text("no such thing at all")
+        Path("a.dt").write_text("no such thing at all")
+        Path("latin.txt").write_bytes(b"ab\xe4c")
         Path("bad.json").write_text('{"txns": [{"agent": "a\\n", "parents": [], "ops": []}]}')
         Path("folder.json").mkdir()
         assert why in run.refused(*args)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from egwalker import __version__, egw_file, formats
+from egwalker import __version__, egw_records, formats
 from egwalker.cycore.errors import EgwalkerError, IdentityError
 from egwalker.document import Document
 from egwalker.formats import FORMATS, format_of, load, save
@@ -319,7 +319,7 @@ def verify(args: argparse.Namespace) -> None:
 def check_records(path: Path) -> None:
     """Say where an `.egw` file is damaged and what could be saved."""
     try:
-        document, report = egw_file.read(path, salvage=True)
+        document, report = egw_records.read(path, salvage=True)
     except (OSError, EgwalkerError) as error:
         raise FailureError(f"{path}: nothing of it can be read: {reason(error)}") from error
     if report.damage is None:
@@ -341,10 +341,10 @@ def repack(args: argparse.Namespace) -> None:
 
     def make() -> bytes:
         before = path.stat().st_size
-        document, report = egw_file.read(path, salvage=args.output is not None)
+        document, report = egw_records.read(path, salvage=args.output is not None)
         lost = "" if report.damage is None else f"; left out what was from byte {report.damage.offset} on"
         said.append(f"{summary(document)}, {before:,} bytes before{lost}")
-        return egw_file.dumps(document, content=not args.no_content, deleted=not args.no_deleted)
+        return egw_records.dumps(document, content=not args.no_content, deleted=not args.no_deleted)
 
     try:
         size = formats.replace(out, make)

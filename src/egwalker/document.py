@@ -61,6 +61,18 @@ def random_name() -> str:
     return "".join([secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH)])
 
 
+def replayed(log: OpLog) -> Checkout:
+    """A checkout of all of a log that came from elsewhere. `DecodeError` if its history is impossible."""
+    main = Checkout(log)
+    try:
+        main.merge()
+        if log.erased:
+            main.content()
+    except (ContentError, PositionError) as error:
+        raise DecodeError(f"the history is impossible: {error}") from error
+    return main
+
+
 class Document:
     """A document that any number of agents edit, each in a replica of their own, and that always merges.
 
@@ -123,6 +135,7 @@ class Document:
         self._feed = Feed()
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
+        self._branched = False  # whether there may be branches, which hold the log
         # The open transaction, if `_depth` is not 0.
         self._depth = 0
         self._audience: tuple[Subscription, ...] = ()
@@ -317,6 +330,7 @@ class Document:
 
     def branch(self, version: Iterable[Id] | None = None) -> Branch:
         """A view of the document at a version, by default the current one, which can be edited and merged."""
+        self._branched = True
         return Branch(self, version)
 
     def diff(self, a: Iterable[Id], b: Iterable[Id]) -> Diff:
@@ -639,44 +653,56 @@ class Document:
         self._deliver()
         return change
 
-    def _apply(self, encoded: encoding.Encoded) -> Change:
+    def _apply(self, encoded: encoding.Encoded, accept: Callable[[list[Run]], None] | None = None) -> Change:
+        """`apply` under the lock. `accept` may refuse the runs of an update by raising."""
         values = self._type.values
         if encoding.RUN in encoded.chunks:
             run = encoded.run(values)
             self._check_values([content for _, _, content in run[3]])
+            if accept is not None:
+                accept([self._unpacked(run)])
             return self._receive([run])
         if (
             encoding.CONTENT in encoded.chunks
             and not self._events()
             and not self._pending.events
             and not self._observed
+            and not self._branched
         ):
             before = self._version()
+            encoded.summary  # noqa: B018 - an error must come before anything is changed
             self._open(encoded)
             edits = self._unpack([(0, 0, self._main.content())]) if len(self._main) else ()
             return self._change(edits, before, local=False)
         self._history()
-        history = encoded.history(values)
+        history = self._decoded(encoded)
+        room = encoding.allowance(len(encoded.data))
+        if accept is not None:
+            accept([self._unpacked(run) for run in history.runs(room)])
 
         def add() -> None:
-            for run in history.merge(self._log):
+            for run in history.merge(self._log, room):
                 self._pending.add(Run(*run))
 
         return self._bring_in(add)
+
+    def _unpacked(self, run: PackedRun) -> Run:
+        agent, seq, parents, ops = run
+        unpack = self._type.unpack
+        return Run(agent, seq, parents, tuple([(pos, n, unpack(content)) for pos, n, content in ops]))
 
     def _open(self, encoded: encoding.Encoded) -> None:
         """Become, while empty, the whole document in the data."""
         values = self._type.values
         content = encoded.content(values)
         if content is None:
-            main = Checkout(log := self._read_log(encoded))
-            try:
-                main.merge()
-            except PositionError as error:
-                raise DecodeError(f"the history is impossible: {error}") from error
+            main = replayed(log := self._read_log(encoded))
             self._begin(log, main)
         else:
             self._check_values([content])
+            # What is cut or damaged is refused now, though what it says is not read yet.
+            encoded.raw_summary  # noqa: B018
+            encoded.columns  # noqa: B018
             for name in ("_log", "_main", "_pending"):
                 self.__dict__.pop(name, None)
             self._older, self._cached = encoded, content
@@ -701,15 +727,24 @@ class Document:
         if not self._type.values:
             return
         for texts in contents:
-            try:
-                if self._pack(self._type.unpack(texts)) != texts:
-                    raise ContentError("a value is not written as it should be")
-            except (ValueError, RecursionError) as error:
-                raise DecodeError(f"the content is not of kind {self.kind!r}: {error}") from error
+            # A few at a time: as objects they take far more memory.
+            for start in range(0, len(texts), 256):
+                some = texts[start : start + 256]
+                try:
+                    if self._pack(self._type.unpack(some)) != some:
+                        raise ContentError("a value is not written as it should be")
+                except (ValueError, RecursionError) as error:
+                    raise DecodeError(f"the content is not of kind {self.kind!r}: {error}") from error
+
+    def _decoded(self, encoded: encoding.Encoded) -> codec.History:
+        """The history in the data. `DecodeError`."""
+        history = encoded.history(self._type.values)
+        self._check_values([history.items()])
+        return history
 
     def _read_log(self, encoded: encoding.Encoded) -> OpLog:
         """The log of a whole document. `DecodeError`."""
-        log = encoded.history(self._type.values).log()
+        log = self._decoded(encoded).log()
         summary = encoded.summary
         graph = log.graph
         if (len(log), graph.version_vector(), graph.ids(graph.frontier)) != (
@@ -731,13 +766,17 @@ class Document:
         for run in newer.graph.runs():
             parents = newer.graph.ids(run.parents) or frontier
             log.add(run.agent, run.seq, parents, newer.edits(run.start, run.end))
-        main = Checkout(log)
+        wrong = None
         if self._type.values:
-            main.merge()
+            main = replayed(log)
+            wrong = self._main.content()
         else:
+            main = Checkout(log)
             main.adopt(self._main, [lv + length for lv in self._main.version] or log.graph.frontier)
         self._begin(log, main)
         self._older = None
+        if wrong is not None and self._observed and wrong != (right := main.content()):
+            self._note((Edit(0, len(wrong), self._type.unpack(right)),), self._version(), local=False)
         return log
 
     def _after_older(self, runs: list[PackedRun]) -> list[PackedRun]:
@@ -769,15 +808,13 @@ class Document:
         subscribers are told. The same error, and no change, if the history cannot be read or replayed.
         """
         with self._lock:
+            cached = self._main.content() if self._older is not None else None
             log = self._history()
             before = self._version()
-            replay = Checkout(log)
-            try:
-                replay.merge()
-            except PositionError as error:
-                raise DecodeError(f"the history is impossible: {error}") from error
-            wrong, right = self._main.content(), replay.content()
-            if wrong != right:
+            replay = replayed(log)
+            right = replay.content()
+            wrong = self._main.content() if cached is None else cached
+            if self._main.content() != right:
                 self._main = replay
                 if self._observed:
                     self._note((Edit(0, len(wrong), self._type.unpack(right)),), before, local=False)

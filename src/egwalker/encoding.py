@@ -17,7 +17,7 @@ from egwalker.cycore.codec import Columns, read_varint, varint
 from egwalker.cycore.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from egwalker.cycore.oplog import OpLog
     from egwalker.types import Packed
@@ -42,6 +42,9 @@ OPTIONAL = 0x40
 TYPE = 0x3F
 CHECKSUM = 4  # bytes
 
+PADDING = OPTIONAL | TYPE
+"""A chunk that nobody reads: it makes data as large as what it takes in memory asks for."""
+
 PLAIN = 0
 ZSTD = 1
 ZSTD_AFTER_CONTENT = 2  # with the document's content as dictionary
@@ -57,6 +60,8 @@ MEMORY_PER_BYTE = 24
 """What data may take in memory when it is read: this much, and this much for each of its bytes."""
 CONTENT_FACTOR = 10
 """How many bytes a byte of content takes on its way into a document."""
+SUMMARY_FACTOR = 80
+"""How many a byte of the summary takes: two of them may be a range of seqs."""
 
 
 MAX_SEQ = 1 << 53
@@ -140,7 +145,9 @@ class Encoded:
     @cached_property
     def raw_summary(self) -> bytes:
         """The summary but for the kind, not decoded."""
-        return expand(self._summary[1], "summary", None)
+        raw = expand(self._summary[1], "summary", None)
+        self._refuse_beyond(SUMMARY_FACTOR * len(raw))
+        return raw
 
     def may_name(self, agent: str) -> bool:
         """False if the summary certainly does not name this agent. Quicker than decoding it."""
@@ -152,6 +159,7 @@ class Encoded:
             return None
         raw = expand(self._content, "content", None)
         if values:
+            self._refuse_beyond(codec.items_memory(raw))
             return codec.read_items(raw)
         try:
             return raw.decode()
@@ -167,10 +175,9 @@ class Encoded:
                 raise DecodeError("a column needs the content, which is not here", self.chunks[HISTORY].at)
             dictionary = expand(self._content, "content", None)
         raw = [expand(column, name, dictionary) for column, name in zip(stored, Columns._fields, strict=True)]
+        self._refuse_beyond(codec.items_memory(raw[0]))
         columns = Columns(codec.read_names(raw[0]), *raw[1:])
-        need = codec.memory_of(columns)
-        if need > allowance(len(self.data)):
-            raise DecodeError(f"this would take {need >> 20} MiB, too much for its {len(self.data)} bytes", 0)
+        self._refuse_beyond(codec.memory_of(columns, values))
         known = self.summary.agents if self.whole else self.link.names if self.link else ()
         found = codec.read(columns, known, values)
         if self.link is not None:
@@ -182,6 +189,11 @@ class Encoded:
         link = self.link or Link()
         payload = self._payload(RUN)
         return codec.read_run(payload, link.names, link.numbers, link.expected, values)
+
+    def _refuse_beyond(self, need: int) -> None:
+        size = len(self.data)
+        if need > allowance(size):
+            raise DecodeError(f"this would take {need >> 20} MiB, too much for its {size} bytes", 0)
 
     @property
     def columns(self) -> list[Column]:
@@ -233,25 +245,38 @@ def encode_document(
 ) -> bytes:
     """A whole document, with the content cached unless it is None, with what was deleted unless not."""
     dictionary = None
-    text = None
     if content is not None:
         dictionary = content.encode() if isinstance(content, str) else codec.write_items(content)
-        text = pack(dictionary, method=LZ4)
     keep = None if deleted else codec.survivors(log)
     columns = codec.write(log, [(0, len(log))] if len(log) else [], summary.agents, keep)
+    raw_summary = encode_summary(summary)
+    need = max(codec.memory_of(columns, log.values), SUMMARY_FACTOR * len(raw_summary))
+    if dictionary is not None and log.values:
+        need = max(need, codec.items_memory(dictionary))
+    kind = summary.kind.encode()
+
+    def chunks(out: list[bytes], compressed: bool) -> None:
+        add_chunk(out, SUMMARY, varint(len(kind)) + kind + only(pack(raw_summary, compressed=compressed)))
+        if dictionary is not None:
+            add_chunk(out, CONTENT, only(pack(dictionary, method=LZ4, compressed=compressed)))
+        add_chunk(out, HISTORY | LAST, history(columns, dictionary, compressed))
+
+    return affordable(header(WHOLE_ID, doc_id), need, chunks)
+
+
+def affordable(head: bytes, need: int, chunks: Callable[[list[bytes], bool], None]) -> bytes:
+    """The header and chunks, of which whoever reads them will believe that they take so much memory."""
     data = b""
     for compressed in (True, False):
-        out = [header(WHOLE_ID, doc_id)]
-        kind = summary.kind.encode()
-        add_chunk(out, SUMMARY, varint(len(kind)) + kind + only(pack(encode_summary(summary))))
-        if text is not None:
-            add_chunk(out, CONTENT, only(text))
-        add_chunk(out, HISTORY | LAST, history(columns, dictionary, compressed))
+        out = [head]
+        chunks(out, compressed)
         data = b"".join(out)
-        # Whoever reads it must not have to believe that few bytes make a large document.
-        if codec.memory_of(columns) <= allowance(len(data)):
-            break
-    return data
+        if need <= allowance(len(data)):
+            return data
+    out = [head]
+    add_chunk(out, PADDING, bytes((need - allowance(len(data))) // MEMORY_PER_BYTE + 1))
+    chunks(out, False)
+    return b"".join(out)
 
 
 def encode_update(
@@ -259,17 +284,23 @@ def encode_update(
 ) -> bytes:
     """The events in some ranges of local versions, for those who hold what is before."""
     known = link or Link()
-    out = [header(PART_OF_ID, doc_id) if link is None else doc_id]
+    head = header(PART_OF_ID, doc_id) if link is None else doc_id
     run = None
     if len(ranges) == 1:
         run = codec.write_run(log, *ranges[0], known.names, known.numbers, known.expected)
     if run is not None:
+        out = [head]
         add_chunk(out, RUN | LAST, run)
+        data = b"".join(out)
     else:
         columns = codec.write(log, ranges, known.names)
         known.add(columns.agents)
-        add_chunk(out, HISTORY | LAST, history(columns, None, compressed=True))
-    return b"".join(out if link is None else out[1:])
+        data = affordable(
+            head,
+            codec.memory_of(columns, log.values),
+            lambda out, compressed: add_chunk(out, HISTORY | LAST, history(columns, None, compressed)),
+        )
+    return data if link is None else data[len(head) :]
 
 
 def header(id_form: int, doc_id: bytes) -> bytes:
@@ -291,9 +322,8 @@ def history(columns: Columns, dictionary: bytes | None, compressed: bool) -> byt
     """The payload of a HISTORY chunk."""
     out: list[bytes | memoryview] = []
     for raw in (codec.write_names(columns.agents), *columns[1:]):
-        column = pack(raw) if compressed else Column(PLAIN, len(raw), raw)
-        if dictionary is not None and compressed and raw is columns.content:
-            column = pack(raw, dictionary)
+        before = dictionary if raw is columns.content else None
+        column = pack(raw, before, compressed=compressed)
         out += [varint(len(column.stored) << 2 | column.method)]
         if column.method != PLAIN:
             out.append(varint(column.raw))
@@ -301,9 +331,11 @@ def history(columns: Columns, dictionary: bytes | None, compressed: bool) -> byt
     return b"".join(out)
 
 
-def pack(raw: bytes, dictionary: bytes | None = None, method: int = ZSTD) -> Column:
-    """Compress a column if that saves anything."""
-    if len(raw) >= WORTH_COMPRESSING:
+def pack(
+    raw: bytes, dictionary: bytes | None = None, method: int = ZSTD, *, compressed: bool = True
+) -> Column:
+    """A column, compressed if it may be and that saves anything."""
+    if compressed and len(raw) >= WORTH_COMPRESSING:
         if method == LZ4:
             stored: bytes = lz4.block.compress(
                 raw, mode="high_compression", compression=LEVEL, store_size=False
@@ -337,17 +369,22 @@ def as_dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
 def encode_summary(summary: Summary) -> bytes:
     names = codec.write_names(summary.agents)
     out = [varint(summary.events), varint(len(names)), names]
-    for agent in summary.agents:
-        ranges = summary.vector[agent]
-        out.append(varint(len(ranges)))
-        at = 0
-        for start, end in ranges:
-            out += [varint(start - at), varint(end - start)]
-            at = end
+    out += encode_ranges([summary.vector[agent] for agent in summary.agents])
     numbers = {name: i for i, name in enumerate(summary.agents)}
     for agent, seq in summary.frontier:
         out += [varint(numbers[agent]), varint(seq)]
     return b"".join(out)
+
+
+def encode_ranges(vector: Iterable[Sequence[tuple[int, int]]]) -> Iterator[bytes]:
+    """The ranges of seqs of some agents."""
+    for ranges in vector:
+        yield varint(len(ranges))
+        at = 0
+        for start, end in ranges:
+            yield varint(start - at)
+            yield varint(end - start)
+            at = end
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -365,6 +402,8 @@ def parse(data: bytes) -> Encoded:
     if id_form not in ID_BYTES:
         raise DecodeError(f"this has an id in the unknown form {id_form}", 1)
     at = 2 + ID_BYTES[id_form]
+    if len(data) < at:
+        raise DecodeError("this ends within its header", len(data))
     head = data[:at]
     found = Encoded(data, head, head[2:])
     find_chunks(found, at)
@@ -523,21 +562,7 @@ def decode_summary(kind: str, data: bytes) -> Summary:
     agents = codec.read_names(reader.take(reader.number()))
     if len(set(agents)) != len(agents):
         raise DecodeError("an agent is named twice", reader.at)
-    vector: VersionVector = {}
-    for agent in agents:
-        ranges: list[tuple[int, int]] = []
-        at = 0
-        for _ in range(reader.number()):
-            start = at + reader.number()
-            at = start + reader.number()
-            if at == start or (ranges and start == ranges[-1][1]) or at > MAX_SEQ:
-                raise DecodeError(
-                    f"{start}:{at} is no range of seqs, or not apart from the one before", reader.at
-                )
-            ranges.append((start, at))
-        if not ranges:
-            raise DecodeError(f"agent {agent!r} has no events", reader.at)
-        vector[agent] = ranges
+    vector: VersionVector = {agent: decode_ranges(reader, agent) for agent in agents}
     frontier = []
     while reader.at < len(data):
         number, seq = reader.number(), reader.number()
@@ -546,6 +571,21 @@ def decode_summary(kind: str, data: bytes) -> Summary:
         frontier.append((agents[number], seq))
     if frontier != sorted(set(frontier)) or bool(frontier) != bool(events):
         raise DecodeError("the heads are not ascending, or there are none", reader.at)
-    if sum([end - start for ranges in vector.values() for start, end in ranges]) != events:
+    if sum(end - start for ranges in vector.values() for start, end in ranges) != events:
         raise DecodeError(f"the version vector does not have {events} events", reader.at)
     return Summary(kind, events, agents, vector, tuple(frontier))
+
+
+def decode_ranges(reader: Reader, agent: str) -> list[tuple[int, int]]:
+    """The ranges of seqs of an agent, of which there is one at least."""
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    for _ in range(reader.number()):
+        start = at + reader.number()
+        at = start + reader.number()
+        if at == start or (ranges and start == ranges[-1][1]) or at > MAX_SEQ:
+            raise DecodeError(f"{start}:{at} is no range of seqs, or not apart from the last one", reader.at)
+        ranges.append((start, at))
+    if not ranges:
+        raise DecodeError(f"agent {agent!r} has no events", reader.at)
+    return ranges

@@ -1,17 +1,15 @@
 """The file formats of documents, in one table, and files as a whole."""
 
-import fcntl
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from egwalker import diamond_types, egw_file, json_history
-from egwalker.cycore.errors import DecodeError, KindError
+from egwalker import diamond_types, egw_records, json_history
+from egwalker.cycore.errors import DecodeError, KindError, LockedError
 from egwalker.document import Document
+from egwalker.file_system import OS, write_beside
 from egwalker.identity import imported_text
 from egwalker.json_history import Loaded
 from egwalker.txns import Progress
@@ -20,7 +18,7 @@ from egwalker.txns import Progress
 def read_egw(data: bytes, agent: str | None, progress: Progress) -> Loaded:
     """A durable document. `DecodeError` for any damage."""
     progress("reading", 0, 0)
-    document, report = egw_file.read(data, agent)
+    document, report = egw_records.read(data, agent)
     return Loaded(document, None, report.closed)
 
 
@@ -52,7 +50,7 @@ class Format(NamedTuple):
 
 
 FORMATS = (
-    Format(".egw", "the whole history, checked and small; can be edited in place", read_egw, egw_file.dumps),
+    Format(".egw", "the whole history, checked, small, edited in place", read_egw, egw_records.dumps),
     Format(".dt", "the whole history as Diamond Types has it", diamond_types.loads, diamond_types.dumps),
     Format(".json.gz", "the whole history as JSON, compressed", json_history.loads, json_history.dumps_gzip),
     Format(".json", "the whole history as JSON; traces can be read", json_history.loads, json_history.dumps),
@@ -92,34 +90,36 @@ def replace(path: str | os.PathLike[str], make: Callable[[], bytes]) -> int:
 
     An `.egw` file is kept from being edited while they are made.
     """
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
-    with unused(target):
+    name = os.path.realpath(path)
+    with unused(name) as old:
         data = make()
+        part, fd = write_beside(OS, name, data, like=old)
         try:
-            with part.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if target.exists():
-                shutil.copymode(target, part)
-            part.replace(target)
-            egw_file.OS.sync_folder(str(target.parent))
+            OS.rename(part, name)
+            OS.sync_folder(os.path.dirname(name))
         except BaseException:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                OS.unlink(part)
             raise
+        finally:
+            OS.close(fd)
     return len(data)
 
 
 @contextmanager
-def unused(path: Path) -> Iterator[None]:
-    """Keep others from editing an `.egw` file while it is replaced. `LockedError` if somebody does."""
-    if path.suffix != ".egw" or not path.is_file():
-        yield
-        return
-    with path.open("rb") as stream:
+def unused(path: str) -> Iterator[int | None]:
+    """Keep others from editing an `.egw` file, if there is one: its descriptor. `LockedError` if somebody does."""
+    while True:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise egw_file.LockedError(f"{path} is open for writing already") from None
-        yield
+            fd = OS.open(path)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            if path.endswith(".egw") and not OS.lock(fd):
+                raise LockedError(f"{path} is open for writing already")
+            if OS.is_at(fd, path):
+                yield fd
+                return
+        finally:
+            OS.close(fd)
