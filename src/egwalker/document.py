@@ -680,11 +680,8 @@ class Document:
         if accept is not None:
             accept([self._unpacked(run) for run in history.runs(room)])
 
-        def add() -> None:
-            for run in history.merge(self._log, room):
-                self._pending.add(Run(*run))
-
-        return self._bring_in(add)
+        # What lacked a parent may find it further on in the same data.
+        return self._bring_in(lambda: self._enter(history.merge(self._log, room)))
 
     def _unpacked(self, run: PackedRun) -> Run:
         agent, seq, parents, ops = run

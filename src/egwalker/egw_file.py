@@ -45,6 +45,7 @@ class EgwFile:
     as it lives.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from egwalker.egw_records import read
     >>> with TemporaryDirectory() as folder:
     ...     with EgwFile.open(f"{folder}/notes.egw", "alice", create="text") as file:
     ...         file.document.insert(0, "hello")

@@ -4,9 +4,12 @@ Nothing is loaded on import: the first document of a process loads the built-in 
 installed packages name in the entry point group `egwalker`.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -14,7 +17,13 @@ from egwalker import hookspecs
 from egwalker.cycore.errors import KindError, PluginError
 from egwalker.types import SequenceType
 
-BUILT_IN = ("egwalker.plugins.text", "egwalker.plugins.list")
+if TYPE_CHECKING:
+    from egwalker.transport import Transport
+
+BUILT_IN = (
+    "egwalker.plugins.text",
+    "egwalker.plugins.list",
+)
 
 
 @functools.cache
@@ -33,6 +42,44 @@ def manager() -> pluggy.PluginManager:
         except Exception as error:
             raise PluginError(f"plugin {entry.name} ({entry.value}) cannot be loaded: {error}") from error
     return plugins
+
+
+def hook() -> Any:
+    """The hooks of all plugins, to be called by name."""
+    return manager().hook
+
+
+@functools.cache
+def transports() -> dict[str, Transport]:
+    """All registered transports by the schemes of their URLs. `PluginError` for one given twice."""
+    found: dict[str, Transport] = {}
+
+    def register(transport: Transport) -> None:
+        where = f"{type(transport).__module__}.{type(transport).__qualname__}"
+        for attribute in ("name", "schemes", "connect", "place"):
+            if not hasattr(transport, attribute):
+                raise PluginError(f"{where} is no transport: it has no `{attribute}`")
+        if any(other.name == transport.name for other in found.values()):
+            raise PluginError(f"transport {transport.name!r} is registered twice")
+        for scheme in transport.schemes:
+            if scheme in found:
+                raise PluginError(
+                    f"URLs of scheme {scheme!r} are for both {found[scheme].name!r} and {transport.name!r}"
+                )
+        found.update(dict.fromkeys(transport.schemes, transport))
+
+    manager().hook.register_transports(register=register)
+    return found
+
+
+def transport_of(url: str) -> Transport:
+    """The transport for a URL; `KindError`, naming all schemes, if no plugin provides it."""
+    known = transports()
+    scheme = url.partition(":")[0].lower()
+    found = known.get(scheme)
+    if found is None:
+        raise KindError(f"no plugin links to {url!r:.200}; there are: {', '.join(sorted(known))}")
+    return found
 
 
 @functools.cache
