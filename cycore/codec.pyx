@@ -20,11 +20,12 @@ from egwalker.cycore.rope cimport bits_of, copy_units, narrow_units
 
 from egwalker.cycore.errors import CausalityError, DecodeError, EgwalkerError, LimitError, PendingError
 from egwalker.cycore.graph import check_name
-from egwalker.cycore.oplog import ERASED as _ERASED
+from egwalker.cycore.oplog import ERASED as _ERASED, Content
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 from egwalker.cycore.walker import Checkout
 
 Columns = namedtuple("Columns", "agents ids lengths parents kinds positions content erased")
+PackedRun = tuple[str, int, tuple[tuple[str, int], ...], tuple[tuple[int, int, Content], ...]]
 
 cdef int64_t C_MAX_LENGTH = _MAX_LENGTH
 cdef uint32_t C_ERASED = _ERASED
@@ -1165,7 +1166,7 @@ def memory_of(columns: Columns, bint values=False):
     return (
         count(columns.lengths) * (sizeof(Row) + 72) + count(columns.parents) * 16 + count(columns.kinds) * sizeof(OpRun)
         + (items_memory(columns.content) if values else len(columns.content) * 10) + gone(columns.erased) * 16
-        + len(columns.agents) * 300
+        + len(columns.agents) * 300 + backwards(columns.kinds) * 240
     )
 
 
@@ -1184,6 +1185,19 @@ def items_memory(bytes data not None):
         n += 1
         s.i += length
     return len(data) + 90 * n + 45 * longest
+
+
+cdef int64_t backwards(bytes kinds) except -1:
+    """How many elements are inserted in runs that go backwards: each may become an item of its own in a walk."""
+    cdef Source s
+    cdef int64_t n = 0
+    cdef int64_t x
+    source(&s, kinds)
+    while s.i < s.n:
+        x = number(&s, "kinds")
+        if x & 3 == PREPEND and n < MAX_NUMBER:
+            n += min(x >> 2, MAX_NUMBER)
+    return n
 
 
 cdef int64_t gone(bytes erased) except -1:

@@ -33,7 +33,7 @@ from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 Edit = tuple[int, int, Content]
 Step = namedtuple("Step", "start end retreated advanced emitted")
 
-GONE = chr(_ERASED)
+cdef str GONE = chr(_ERASED)
 cdef int64_t UNKNOWN_LENGTH = _MAX_LENGTH
 cdef enum:
     KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
@@ -683,6 +683,9 @@ cdef class Walker:
         cdef int64_t i
         if self.rope is None:
             self.length += length
+        elif pos > self.rope.n:
+            with gil:
+                self.outside(lv, pos, self.rope.n)
         elif reverse:
             for i in range(length):
                 self.rope.insert_units(pos, self.log.units(run, offset + i), 1 << run.pool, 1)
@@ -695,6 +698,9 @@ cdef class Walker:
     cdef int emit_delete(self, int64_t pos, int64_t length) except -1 nogil:
         if self.rope is None:
             self.length -= length
+        elif pos + length > self.rope.n:
+            with gil:
+                raise PositionError(f"range {pos}:{pos + length} is not within 0:{self.rope.n}")
         else:
             self.rope.delete_units(pos, length)
         if self.recording:

@@ -345,6 +345,21 @@ class Document:
                 spans_of(graph, b_only),
             )
 
+    def vector_at(self, version: Iterable[Id]) -> VersionVector:
+        """Which events a version is made of, as a version vector: `history` and `encode` take it as `since`.
+
+        `VersionError` if the version is not held. O(runs before it).
+
+        >>> doc = Document(agent="alice")
+        >>> doc.insert(0, "abc")
+        >>> doc.vector_at([("alice", 1)])
+        {'alice': [(0, 2)]}
+        """
+        found: VersionVector = {}
+        for agent, start, end in self.diff((), version).b_only:
+            found.setdefault(agent, []).append((start, end))
+        return joined(found, {})
+
     def groups(self) -> list[Group]:
         """All events in the total order, which depends on the set of events alone and not on their arrival.
 
@@ -624,8 +639,8 @@ class Document:
         """The document that `encode` wrote, to be edited by `agent`, by default a fresh random name.
 
         Where the data has the content, the history is not read before it is needed: when something
-        concurrent arrives, a past version is asked for, or history goes out. The content is taken as it is
-        until `verify`. Raises `DecodeError`, `KindError`. O(bytes of the content), else a replay.
+        concurrent arrives, a past version is asked for, or history goes out. Only then damage to it is found
+        (`DecodeError`). The content is taken as it is until `verify`. Raises `DecodeError`, `KindError`. O(bytes of the content), else a replay.
         """
         encoded = encoding.parse(bytes(data))
         if not encoded.whole:
@@ -670,7 +685,9 @@ class Document:
             and not self._branched
         ):
             before = self._version()
-            encoded.summary  # noqa: B018 - an error must come before anything is changed
+            # Errors must come before anything is changed.
+            encoded.summary  # noqa: B018
+            encoded.columns  # noqa: B018
             self._open(encoded)
             edits = self._unpack([(0, 0, self._main.content())]) if len(self._main) else ()
             return self._change(edits, before, local=False)
@@ -697,9 +714,6 @@ class Document:
             self._begin(log, main)
         else:
             self._check_values([content])
-            # What is cut or damaged is refused now, though what it says is not read yet.
-            encoded.raw_summary  # noqa: B018
-            encoded.columns  # noqa: B018
             for name in ("_log", "_main", "_pending"):
                 self.__dict__.pop(name, None)
             self._older, self._cached = encoded, content
