@@ -4,9 +4,11 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 SHARED ?= ../shared
+FOLDER ?= documents
+PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
+.PHONY: help build test serve demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,6 +18,9 @@ build:  ## compile what changed and install the package editable, in .venv
 
 test: build  ## run all tests and doctests but the packaging tests (ARGS=-n2: on two processors)
 	$(RUN) -m pytest $(ARGS)
+
+serve: build  ## serve live editing of the documents in a folder (FOLDER=documents PORT=8080 ARGS=...)
+	.venv/bin/egwalker serve $(FOLDER) --port $(PORT) $(ARGS)
 
 demo: build  ## merge two diverged real histories and show what came from whom
 	$(RUN) examples/demo.py

@@ -177,14 +177,16 @@ FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def installed(tmp_path: Path) -> str:
     """A PYTHONPATH on which the plugin is installed, by what its pyproject.toml says."""
     project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (entry_point,) = project["entry-points"]["egwalker"].items()
+    entry_points = "".join(
+        f"{name} = {module}\n" for name, module in project["entry-points"]["egwalker"].items()
+    )
     name = f"{project['name'].replace('-', '_')}-{project['version']}"
     info = tmp_path / f"{name}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     )
-    (info / "entry_points.txt").write_text(f"[egwalker]\n{' = '.join(entry_point)}\n")
+    (info / "entry_points.txt").write_text(f"[egwalker]\n{entry_points}")
     return f"{tmp_path}{os.pathsep}{PLUGIN}"
 
 

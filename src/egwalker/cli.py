@@ -6,7 +6,9 @@ standard error says which).
 """
 
 import argparse
+import importlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -20,12 +22,17 @@ from egwalker.cycore.errors import EgwalkerError, IdentityError
 from egwalker.document import Document
 from egwalker.formats import FORMATS, format_of, load, save
 from egwalker.json_history import Loaded, to_json
+from egwalker.plugin_manager import provided
 from egwalker.stats import encoded_sizes, stats
+from egwalker.types import DEFAULT_KIND
 from egwalker.versions import Run, Span, format_version, parse_version
 
 SHOWN_EDITS = 4
 SHOWN_CONTENT = 40
 """How many edits of a run, and how much JSON of an edit's content, `log` shows."""
+
+TOKEN = "EGWALKER_TOKEN"
+"""The environment variable with what says who is there, to a server."""
 
 CLEAR = "\x1b[K"
 """Tells a terminal to clear the rest of the line."""
@@ -128,8 +135,26 @@ def reason(error: Exception) -> str:
     return printable(" ".join(why.split()))
 
 
-def read(path: Path) -> Loaded:
-    """The document in a file, with progress on the way."""
+def file_or_url(text: str) -> Path | str:
+    """An argument that names a document."""
+    return text if "://" in text else Path(text)
+
+
+def online(work: str, *args: Any) -> Any:
+    """Call a function of `egwalker.cli_online`, which takes a while to load, with progress on the way."""
+    module = importlib.import_module("egwalker.cli_online")
+    try:
+        with Meter() as meter:
+            meter("waiting", 0, 0)
+            return getattr(module, work)(*args)
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"cannot {work} {args[0]}: {reason(error)}") from error
+
+
+def read(path: Path | str) -> Loaded:
+    """The document in a file or at a URL, with progress on the way."""
+    if isinstance(path, str):
+        return Loaded(online("read", path, os.environ.get(TOKEN)), None)
     try:
         with Meter() as meter:
             found = load(path, progress=meter)
@@ -141,8 +166,10 @@ def read(path: Path) -> Loaded:
     return found
 
 
-def check_format(path: Path, document: bool) -> None:
+def check_format(path: Path | str, document: bool) -> None:
     """Find out before long work whether there is a format to write, one that keeps a document if asked."""
+    if isinstance(path, str):
+        return
     try:
         keeps = format_of(path).keeps
     except EgwalkerError as error:
@@ -153,8 +180,11 @@ def check_format(path: Path, document: bool) -> None:
         )
 
 
-def write(document: Document, path: Path) -> str:
-    """Write a file; returns its name and size."""
+def write(document: Document, path: Path | str) -> str:
+    """Write a file, or bring a document to a URL; returns where, and how much."""
+    if isinstance(path, str):
+        online("write", path, document, os.environ.get(TOKEN))
+        return path
     try:
         return f"{path} ({counted(save(document, path), 'byte')})"
     except (OSError, EgwalkerError) as error:
@@ -172,7 +202,7 @@ def import_(args: argparse.Namespace) -> None:
     check_format(args.out, document=True)
     document, text_matches, _ = read(args.source)
     kept = ""
-    if args.out.exists() and not args.force:
+    if isinstance(args.out, Path) and args.out.exists() and not args.force:
         before = read(args.out).document
         try:
             change = before.merge(document)
@@ -304,7 +334,7 @@ def export(args: argparse.Namespace) -> None:
 def verify(args: argparse.Namespace) -> None:
     """Check a file: every byte that can be checked, and that its history makes the content it has."""
     path = args.document
-    if path.suffix == ".egw":
+    if isinstance(path, Path) and path.suffix == ".egw":
         check_records(path)
     found = read(path)
     try:
@@ -353,6 +383,36 @@ def repack(args: argparse.Namespace) -> None:
     show(f"repacked {path}: {said[0]}; wrote {out} ({counted(size, 'byte')})")
 
 
+def serve(args: argparse.Namespace) -> None:
+    """Serve a folder of .egw files: whoever may edits a document together with all others at its URL."""
+
+    def ready(url: str) -> None:
+        who = "who knows the token" if args.token else "anyone" if args.open else "this machine only"
+        show(f"serving {args.folder} at {url} for {who}; a document is at {url}NAME, Ctrl-C ends")
+        sys.stdout.flush()
+
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", level=logging.INFO if args.verbose else logging.WARNING
+    )
+    online("serve", args.folder, args, ready)
+    say(f"stored all documents in {args.folder}")
+
+
+def plugins(args: argparse.Namespace) -> None:
+    """List the plugins, where each comes from, and what it provides."""
+    try:
+        found = list(provided())
+    except EgwalkerError as error:
+        raise FailureError(reason(error)) from error
+    for plugin in found:
+        show(
+            json.dumps(plugin._asdict())
+            if args.json
+            else f"{plugin.name}  {plugin.source}  {plugin.provides}"
+        )
+    say(counted(len(found), "plugin"))
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 
@@ -365,13 +425,11 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """All commands and their arguments."""
-    formats = "\n".join(
-        [f"  {f.suffix:<10}{f.about}" for f in FORMATS]
-    )
+    formats = "\n".join([f"  {f.suffix:<10}{f.about}" for f in FORMATS])
     top = Parser(
         prog="egwalker",
-        description="Merge, inspect and convert the histories of collaboratively edited documents.",
-        epilog=f"formats of DOC, by suffix:\n{formats}",
+        description="Merge, inspect, convert and serve collaboratively edited documents.",
+        epilog=f"formats of documents, by suffix:\n{formats}\na document may also be a server's, http://HOST/NAME",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"egwalker {__version__}")
@@ -382,8 +440,8 @@ def parser() -> Parser:
         found.set_defaults(run=run)
         return found
 
-    def path(where: argparse.ArgumentParser, name: str, about: str) -> None:
-        where.add_argument(name.lower(), metavar=name, type=Path, help=about)
+    def path(where: argparse.ArgumentParser, name: str, about: str, kind: Any = file_or_url) -> None:
+        where.add_argument(name.lower(), metavar=name, type=kind, help=about)
 
     found = command("import", import_)
     path(found, "SOURCE", "a text, a history or a trace")
@@ -410,18 +468,37 @@ def parser() -> Parser:
     found = command("merge", merge)
     path(found, "A", "one replica")
     path(found, "B", "the other one")
-    found.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the merged document")
+    found.add_argument(
+        "-o", "--output", metavar="OUT", type=file_or_url, required=True, help="the merged document"
+    )
     found.add_argument("--unrelated", action="store_true", help="merge documents with different ids, too")
 
     found = command("export", export)
     path(found, "DOCUMENT", "the document to convert")
     path(found, "OUT", "the file to write, in the format of its suffix")
 
+    found = command("serve", serve)
+    path(found, "FOLDER", "where the documents are, as .egw files; or the URL of another place to keep them")
+    found.add_argument("--host", default="127.0.0.1", help="the address to listen at (%(default)s)")
+    found.add_argument("--port", type=int, default=8080, help="0: any that is free (%(default)s)")
+    found.add_argument(
+        "--token", default=os.environ.get(TOKEN), help=f"who sends it may read and write (${TOKEN})"
+    )
+    found.add_argument("--open", action="store_true", help="anyone who can connect may read and write")
+    found.add_argument("--kind", default=DEFAULT_KIND, help="of new documents (%(default)s)")
+    found.add_argument(
+        "--idle", type=float, default=60.0, help="seconds to keep an unused document open (%(default)s)"
+    )
+    found.add_argument("--verbose", action="store_true", help="say who comes and goes")
+
+    found = command("plugins", plugins)
+    found.add_argument("--json", action="store_true", help="one JSON object a line")
+
     found = command("verify", verify)
     path(found, "DOCUMENT", "the document to check")
 
     found = command("repack", repack)
-    path(found, "DOCUMENT", "the .egw file to write anew")
+    path(found, "DOCUMENT", "the .egw file to write anew", Path)
     found.add_argument("-o", "--output", metavar="OUT", type=Path, help="another file to write instead")
     found.add_argument("--no-content", action="store_true", help="smaller; opening it replays its history")
     found.add_argument(

@@ -640,7 +640,8 @@ class Document:
 
         Where the data has the content, the history is not read before it is needed: when something
         concurrent arrives, a past version is asked for, or history goes out. Only then damage to it is found
-        (`DecodeError`). The content is taken as it is until `verify`. Raises `DecodeError`, `KindError`. O(bytes of the content), else a replay.
+        (`DecodeError`). The content is taken as it is until `verify`. Raises `DecodeError`, `KindError`.
+        O(bytes of the content), else a replay.
         """
         encoded = encoding.parse(bytes(data))
         if not encoded.whole:

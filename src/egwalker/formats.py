@@ -108,7 +108,7 @@ def replace(path: str | os.PathLike[str], make: Callable[[], bytes]) -> int:
 
 @contextmanager
 def unused(path: str) -> Iterator[int | None]:
-    """Keep others from editing an `.egw` file, if there is one: its descriptor. `LockedError` if somebody does."""
+    """Keep others from editing an `.egw` file, if there is one: its descriptor. `LockedError`."""
     while True:
         try:
             fd = OS.open(path)

@@ -1,7 +1,8 @@
 """The hooks that plugins implement, each marked with `egwalker.hookimpl`.
 
 A plugin is a module or an object named by an entry point in group `egwalker`. A hook may take any of the
-arguments that are named here, by these names. Those of a server are called in its event loop and must not block.
+arguments that are named here, by these names. Those of a server are called in its event loop and must not
+block.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def register_transports(register: Callable[[Transport], None]) -> None:
 
 
 @hookspec(firstresult=True)
-def authenticate(name: str, request: Any) -> Permission | None | Awaitable[Permission | None]:
-    """Who is behind a request for the document `name`, and may they read it, and write?
+def authenticate(name: str, request: Any) -> Permission | Awaitable[Permission | None] | None:
+    """Tell who is behind a request for the document `name`, and whether they may read it, and write.
 
     `request` is the transport's, such as an `aiohttp.web.Request`. The first plugin to return something else
     than None decides; the answer may be awaitable. Where nobody answers, or an awaited answer is None, the

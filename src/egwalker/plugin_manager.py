@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -18,12 +18,13 @@ from egwalker.cycore.errors import KindError, PluginError
 from egwalker.types import SequenceType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from egwalker.transport import Transport
 
-BUILT_IN = (
-    "egwalker.plugins.text",
-    "egwalker.plugins.list",
-)
+BUILT_IN = ("egwalker.plugins.text", "egwalker.plugins.list")
+TRANSPORTS = ("egwalker.transports.file", "egwalker.transports.aiohttp")
+"""Loaded when the first URL is looked up: what they import takes long."""
 
 
 @functools.cache
@@ -42,6 +43,37 @@ def manager() -> pluggy.PluginManager:
         except Exception as error:
             raise PluginError(f"plugin {entry.name} ({entry.value}) cannot be loaded: {error}") from error
     return plugins
+
+
+@functools.cache
+def load_transports() -> pluggy.PluginManager:
+    """The plugin manager, with the built-in transports too."""
+    plugins = manager()
+    for name in TRANSPORTS:
+        plugins.register(importlib.import_module(name), name)
+    return plugins
+
+
+class Provided(NamedTuple):
+    """A plugin: its name, the package or module that it comes from, what it provides."""
+
+    name: str
+    source: str
+    provides: str
+
+
+def provided() -> Iterator[Provided]:
+    """All plugins. `PluginError` if one cannot be loaded."""
+    packages = {
+        entry.name: f"{entry.dist.name} {entry.dist.version}"
+        for entry in metadata.entry_points(group=hookspecs.PROJECT)
+        if entry.dist is not None
+    }
+    plugins = load_transports()
+    for name, plugin in plugins.list_name_plugin():
+        callers = plugins.get_hookcallers(plugin) or []
+        hooks = ", ".join(sorted([caller.name for caller in callers]))
+        yield Provided(name, packages.get(name, "built in"), hooks)
 
 
 def hook() -> Any:
@@ -68,7 +100,7 @@ def transports() -> dict[str, Transport]:
                 )
         found.update(dict.fromkeys(transport.schemes, transport))
 
-    manager().hook.register_transports(register=register)
+    load_transports().hook.register_transports(register=register)
     return found
 
 

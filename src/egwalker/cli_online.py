@@ -1,0 +1,55 @@
+"""What the `egwalker` command does with servers: in a module of its own, as asyncio takes long to load."""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from egwalker.document import Document
+from egwalker.hub import Place
+from egwalker.plugin_manager import document_type, transport_of
+
+
+def read(url: str, token: str | None) -> Document:
+    """The document at a URL. Raises what its transport does, and `DecodeError`."""
+    transport: Any = transport_of(url)
+    return Document.decode(asyncio.run(transport.fetch(url, token=token)))
+
+
+def write(url: str, document: Document, token: str | None) -> None:
+    """Bring a document to a URL, and wait until it is durable there."""
+
+    async def bring() -> None:
+        async with transport_of(url).connect(url, document, token=token, reconnect=False) as link:
+            await link.persisted()
+
+    asyncio.run(bring())
+
+
+def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], None]) -> None:
+    """Serve the `.egw` files of a folder, or what is kept below a URL, until SIGINT or SIGTERM."""
+    store = transport_of("file:" if isinstance(folder, Path) else folder)
+    server: Any = transport_of("http:")
+    document_type(args.kind)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def open_place(name: str) -> Place:
+        below = (
+            f"file:{quote(str(folder / name))}.egw" if isinstance(folder, Path) else f"{folder}/{quote(name)}"
+        )
+        return await store.place(below, args.kind)
+
+    asyncio.run(
+        server.serve(
+            open_place,
+            host=args.host,
+            port=args.port,
+            token=args.token,
+            anyone=args.open,
+            ready=ready,
+            idle=args.idle,
+        )
+    )
