@@ -961,3 +961,19 @@ def test_scan_is_the_layout(data: bytes) -> None:
     found = scan(data)
     assert [(r.start, r.kind, bytes(r.payload)) for r in found.records] == parsed(data)
     assert (found.closed, found.damage) == (True, None)
+
+
+def test_a_document_that_becomes_a_replica_of_another_one(tmp_path: Path) -> None:
+    """An empty document takes on an id after its file was made: the file has that one then."""
+    other = Document(agent="bob")
+    other.insert(0, "hello")
+    path = tmp_path / "a.egw"
+    for data in (other.encode(), other.encode(content=False)):
+        with EgwFile.open(path, "alice", create="text") as file:
+            file.commit()
+            file.document.apply(data)
+            file.commit()
+            file.document.insert(5, "!")
+        document, _ = read(path)
+        assert (document.id, document.content) == (other.id, "hello!")
+        path.unlink()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
+import pluggy
 import pytest
 
 import egwalker
-from egwalker import Document, KindError, PluginError, formats, hookspecs, json_history, plugin_manager
+from egwalker import Document, KindError, PluginError, cli, formats, hookspecs, json_history, plugin_manager
 
 UPPER = """
     from egwalker import ContentError, hookimpl
@@ -59,7 +61,12 @@ POINTS = """
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Plugins are looked for anew within each test, and after it."""
-    caches = (plugin_manager.manager, plugin_manager.document_types)
+    caches = (
+        plugin_manager.manager,
+        plugin_manager.load_transports,
+        plugin_manager.document_types,
+        plugin_manager.transports,
+    )
     for cache in caches:
         cache.cache_clear()
     yield
@@ -206,11 +213,106 @@ def test_types_that_are_none(install: Installer, old: str, new: str, why: str) -
         Document()
 
 
+# --- transports ---------------------------------------------------------------------------------------------
+
+NOWHERE = """
+    from contextlib import asynccontextmanager
+    from egwalker import hookimpl
+
+    class Nowhere:
+        name = "nowhere"
+        schemes = ("nowhere", "elsewhere")
+
+        @asynccontextmanager
+        async def connect(self, url, document, **options):
+            document.insert(0, url)
+            yield options
+
+        async def place(self, url, kind):
+            raise NotImplementedError
+
+    @hookimpl
+    def register_transports(register):
+        register(Nowhere())
+"""
+
+
+def test_the_built_in_transports_are_plugins() -> None:
+    schemes = {"file", "memory", "ws", "wss", "http", "https"}
+    assert set(plugin_manager.transports()) == schemes
+    assert plugin_manager.transport_of("FILE:notes.egw").name == "file"
+
+
+def test_transports_are_loaded_when_they_are_needed() -> None:
+    """They import much that a program which only merges does without."""
+    program = "import sys, egwalker; egwalker.Document(); print({'asyncio', 'aiohttp'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+async def test_a_transport_of_another_package(install: Installer) -> None:
+    install("away", NOWHERE)
+    doc = Document(agent="alice")
+    async with egwalker.connect("elsewhere:far", doc, speed=5) as link:
+        assert link == {"speed": 5}
+    assert doc.content == "elsewhere:far"
+
+
+def test_an_unknown_scheme_names_those_there_are() -> None:
+    with pytest.raises(KindError, match=r"'gopher://x'; there are: file, http, https, memory, ws, wss$"):
+        egwalker.connect("gopher://x", Document())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (
+            '"nowhere", "elsewhere"',
+            '"nowhere", "file"',
+            "'file' are for both 'file' and 'nowhere'|both 'nowhere'",
+        ),
+        ('name = "nowhere"', 'name = "file"', "'file' is registered twice"),
+        ("def place", "def plaice", "no `place`"),
+        ('name = "nowhere"', "", "no `name`"),
+    ],
+)
+def test_transports_that_are_none(install: Installer, old: str, new: str, why: str) -> None:
+    install("away", NOWHERE.replace(old, new))
+    with pytest.raises(PluginError, match=why):
+        plugin_manager.transports()
+
+
+def test_two_plugins_with_one_name(install: Installer) -> None:
+    install("one", UPPER)
+    install("two", NOWHERE)
+    entries = install.folder / "two-1.dist-info" / "entry_points.txt"
+    entries.write_text("[egwalker]\none = two\n")
+    with pytest.raises(PluginError, match="one"):
+        plugin_manager.manager()
+
+
+def test_the_plugins_are_listed(install: Installer, capsys: pytest.CaptureFixture[str]) -> None:
+    install("away", NOWHERE)
+    assert cli.main(["plugins"]) == 0
+    out, err = capsys.readouterr()
+    assert "away  away 1  register_transports\n" in out
+    assert "egwalker.plugins.text  built in  register_document_types\n" in out
+    assert err == f"{len(out.splitlines())} plugins\n"
+
+
+# --- hooks --------------------------------------------------------------------------------------------------
+
+
 def test_every_hook_is_documented() -> None:
-    hooks = [value for name, value in vars(hookspecs).items() if name.startswith("register_")]
-    assert hooks
-    for hook in hooks:
-        assert hook.__doc__
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    hooks = vars(manager.hook)
+    page = (Path(__file__).resolve().parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+    hooks = {name: value for name, value in hooks.items() if not name.startswith("_")}
+    assert len(hooks) > 5
+    for name, caller in hooks.items():
+        assert getattr(hookspecs, name).__doc__
+        assert f"`{name}({', '.join(caller.spec.argnames)})`" in page
 
 
 def test_imports_run_one_way() -> None:

@@ -33,23 +33,27 @@ class SqlitePlace:
         for (data,) in rows[1:]:
             self.document.apply(data)
         self._stored = self.document.version_vector
-        self._new = not rows
+        self._id = self.document.id if rows else ""
 
     async def commit(self) -> None:
         """Store what is new, in a transaction of its own. `StorageError` if that fails."""
         await asyncio.to_thread(self._commit)
 
     def _commit(self) -> None:
-        held = self.document.version_vector
-        if held == self._stored and not self._new:
+        doc_id, held = self.document.id, self.document.version_vector
+        # An empty document takes on the id of the first replica that it meets.
+        new = doc_id != self._id
+        if held == self._stored and not new:
             return
-        data = self.document.encode(None if self._new else self._stored)
+        data = self.document.encode(None if new else self._stored)
         try:
             with closing(sqlite3.connect(self._path)) as database, database:
+                if new:
+                    database.execute("DELETE FROM updates WHERE name = ?", (self._name,))
                 database.execute("INSERT INTO updates VALUES (?, ?)", (self._name, data))
         except sqlite3.Error as error:
             raise StorageError(f"{self._path}: {error}") from error
-        self._stored, self._new = held, False
+        self._stored, self._id = held, doc_id
 
     async def close(self) -> None:
         """Store what is new."""

@@ -67,6 +67,7 @@ class EgwFile:
         self._recovered = recovered
         # What is durable. The version alone says whether there is anything new.
         self._stored, self._version = document.version_vector, document.version
+        self._id = document.id
         self._take(found)
         self._failure: StorageError | None = None
         self._closed = False
@@ -298,6 +299,10 @@ class EgwFile:
 
     def _store(self, closing: bool = False) -> None:
         """Make what the document holds durable, the cheapest way."""
+        if self._document.id != self._id:
+            # It was empty, and has become a replica of another one: all records are of one document.
+            self._replace()
+            return
         with self._document._lock:
             version = self._document.version
             data = self._document.encode(since=self._stored) if version != self._version else b""
@@ -351,6 +356,7 @@ class EgwFile:
         fs, path = self._fs, self._path
         with self._document._lock:
             held, version = self._document.version_vector, self._document.version
+            doc_id = self._document.id
             data = dumps(self._document)
         found = scan(data)
         try:
@@ -364,7 +370,7 @@ class EgwFile:
             self._fd = fd
             fs.sync_folder(os.path.dirname(path))
             self._take(found)
-            self._stored, self._version = held, version
+            self._stored, self._version, self._id = held, version, doc_id
         except BaseException as error:
             failure = self._fail(error)
             if self._fd == old:
