@@ -22,8 +22,8 @@ from deliver import DOC_ID, runs
 from oracle import Txn
 
 from egwalker import DecodeError, Document, EgwalkerError, IdentityError, encoding
-from egwalker.cycore import codec
-from egwalker.cycore.codec import Columns, varint
+from egwalker.cycore import decoder
+from egwalker.cycore.columns import Columns, read_items, varint, write_items
 from egwalker.encoding import CONTENT, HISTORY, LAST, PART_OF_ID, RUN, SUMMARY, WHOLE_ID
 
 MUTATIONS = int(os.environ.get("EGWALKER_MUTATIONS", "1500"))
@@ -450,8 +450,8 @@ def test_random_columns(values: bool) -> None:
                     erased=rng.choice((b"", b"", bytes([1, n - 1]))),
                 )
             try:
-                codec.memory_of(columns, values)
-                history = codec.read(columns, rng.choice(((), ("a",), ("x", "y"))), values)
+                decoder.memory_of(columns, values)
+                history = decoder.read(columns, rng.choice(((), ("a",), ("x", "y"))), values)
             except DecodeError:
                 found["refused"] += 1
                 continue
@@ -461,7 +461,7 @@ def test_random_columns(values: bool) -> None:
                 if log is None:
                     continue
             try:
-                log = codec.read(columns, ("x", "y"), values).log()
+                log = decoder.read(columns, ("x", "y"), values).log()
                 log._check()
                 found["read"] += 1
             except DecodeError:
@@ -486,7 +486,7 @@ def test_random_runs() -> None:
                     + data
                 )
             try:
-                agent, seq, _, edits = codec.read_run(data, names, numbers, expected, rng.random() < 0.3)
+                agent, seq, _, edits = decoder.read_run(data, names, numbers, expected, rng.random() < 0.3)
             except DecodeError as error:
                 check_offset(error, data)
                 refused += (names, numbers, expected) == kept
@@ -855,7 +855,7 @@ def test_a_list_holds_json() -> None:
     content = parts.get("column 6")
     doc = form.target()
     before = state(doc)
-    texts = codec.read_items(content)
+    texts = read_items(content)
     for wrong in (
         '{"a"',
         "NaN",
@@ -868,7 +868,7 @@ def test_a_list_holds_json() -> None:
         "1.50",
         "[" * 500 + "]" * 500,
     ):
-        data = parts.put("column 6", codec.write_items([wrong, *texts[1:]])).build()
+        data = parts.put("column 6", write_items([wrong, *texts[1:]])).build()
         with pytest.raises(DecodeError):
             doc.apply(data)
         assert state(doc) == before

@@ -29,7 +29,7 @@ from egwalker import (
     encoding,
     json_history,
 )
-from egwalker.cycore import codec
+from egwalker.cycore import encoder
 from egwalker.identity import derived_id, imported_text
 from egwalker.versions import VersionVector
 
@@ -490,7 +490,7 @@ def claiming(doc: Document, content: Any) -> bytes:
     """The document with another content than its own, every checksum right."""
     log = doc._history()
     summary = encoding.Summary(
-        doc.kind, len(log), codec.agents(log), log.graph.version_vector(), doc._main.ids
+        doc.kind, len(log), encoder.agents(log), log.graph.version_vector(), doc._main.ids
     )
     return encoding.encode_document(log, bytes.fromhex(doc.id), summary, doc._pack(content))
 
@@ -714,7 +714,7 @@ def test_a_keystroke_is_small(agent: str | None) -> None:
                 doc.insert(at, "k")
             assert len(doc.encode(since=before)) <= 32
             log = doc._log
-            run = codec.write_run(log, len(log) - 1, len(log), names, numbers, expected)
+            run = encoder.write_run(log, len(log) - 1, len(log), names, numbers, expected)
             assert run is not None
             assert 1 + len(run) + 4 <= 12
 

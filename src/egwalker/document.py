@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from egwalker import encoding
 from egwalker.branch import Branch
 from egwalker.cursor import Cursor
-from egwalker.cycore import codec, order
+from egwalker.cycore import decoder, encoder, order
 from egwalker.cycore.errors import (
     AgentError,
     CausalityError,
@@ -627,7 +627,7 @@ class Document:
             summary = encoding.Summary(
                 self.kind,
                 len(log),
-                codec.agents(log),
+                encoder.agents(log),
                 log.graph.version_vector(),
                 self._main.ids,
             )
@@ -748,7 +748,7 @@ class Document:
                 except (ValueError, RecursionError) as error:
                     raise DecodeError(f"the content is not of kind {self.kind!r}: {error}") from error
 
-    def _decoded(self, encoded: encoding.Encoded) -> codec.History:
+    def _decoded(self, encoded: encoding.Encoded) -> decoder.History:
         """The history in the data. `DecodeError`."""
         history = encoded.history(self._type.values)
         self._check_values([history.items()])

@@ -1,4 +1,4 @@
-"""Documents and updates as bytes: chunks, checksums and compression around the columns of `cycore.codec`.
+"""Documents and updates as bytes: chunks, checksums and compression around the columns of a history.
 
 docs/format.md specifies all of it to the byte.
 """
@@ -12,8 +12,18 @@ import google_crc32c
 import lz4.block
 import zstandard
 
-from egwalker.cycore import codec
-from egwalker.cycore.codec import Columns, read_varint, varint
+from egwalker.cycore import decoder, encoder
+from egwalker.cycore.columns import (
+    Columns,
+    PackedRun,
+    items_memory,
+    read_items,
+    read_names,
+    read_varint,
+    varint,
+    write_items,
+    write_names,
+)
 from egwalker.cycore.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -159,14 +169,14 @@ class Encoded:
             return None
         raw = expand(self._content, "content", None)
         if values:
-            self._refuse_beyond(codec.items_memory(raw))
-            return codec.read_items(raw)
+            self._refuse_beyond(items_memory(raw))
+            return read_items(raw)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
             raise DecodeError(f"the content is not UTF-8: {error.reason}", error.start) from None
 
-    def history(self, values: bool) -> codec.History:
+    def history(self, values: bool) -> decoder.History:
         """The history. O(its bytes)."""
         stored = self.columns
         dictionary = None
@@ -175,20 +185,20 @@ class Encoded:
                 raise DecodeError("a column needs the content, which is not here", self.chunks[HISTORY].at)
             dictionary = expand(self._content, "content", None)
         raw = [expand(column, name, dictionary) for column, name in zip(stored, Columns._fields, strict=True)]
-        self._refuse_beyond(codec.items_memory(raw[0]))
-        columns = Columns(codec.read_names(raw[0]), *raw[1:])
-        self._refuse_beyond(codec.memory_of(columns, values))
+        self._refuse_beyond(items_memory(raw[0]))
+        columns = Columns(read_names(raw[0]), *raw[1:])
+        self._refuse_beyond(decoder.memory_of(columns, values))
         known = self.summary.agents if self.whole else self.link.names if self.link else ()
-        found = codec.read(columns, known, values)
+        found = decoder.read(columns, known, values)
         if self.link is not None:
             self.link.add(columns.agents)
         return found
 
-    def run(self, values: bool) -> codec.PackedRun:
+    def run(self, values: bool) -> PackedRun:
         """The run of a RUN chunk."""
         link = self.link or Link()
         payload = self._payload(RUN)
-        return codec.read_run(payload, link.names, link.numbers, link.expected, values)
+        return decoder.read_run(payload, link.names, link.numbers, link.expected, values)
 
     def _refuse_beyond(self, need: int) -> None:
         size = len(self.data)
@@ -246,13 +256,13 @@ def encode_document(
     """A whole document, with the content cached unless it is None, with what was deleted unless not."""
     dictionary = None
     if content is not None:
-        dictionary = content.encode() if isinstance(content, str) else codec.write_items(content)
-    keep = None if deleted else codec.survivors(log)
-    columns = codec.write(log, [(0, len(log))] if len(log) else [], summary.agents, keep)
+        dictionary = content.encode() if isinstance(content, str) else write_items(content)
+    keep = None if deleted else encoder.survivors(log)
+    columns = encoder.write(log, [(0, len(log))] if len(log) else [], summary.agents, keep)
     raw_summary = encode_summary(summary)
-    need = max(codec.memory_of(columns, log.values), SUMMARY_FACTOR * len(raw_summary))
+    need = max(decoder.memory_of(columns, log.values), SUMMARY_FACTOR * len(raw_summary))
     if dictionary is not None and log.values:
-        need = max(need, codec.items_memory(dictionary))
+        need = max(need, items_memory(dictionary))
     kind = summary.kind.encode()
 
     def chunks(out: list[bytes], compressed: bool) -> None:
@@ -287,17 +297,17 @@ def encode_update(
     head = header(PART_OF_ID, doc_id) if link is None else doc_id
     run = None
     if len(ranges) == 1:
-        run = codec.write_run(log, *ranges[0], known.names, known.numbers, known.expected)
+        run = encoder.write_run(log, *ranges[0], known.names, known.numbers, known.expected)
     if run is not None:
         out = [head]
         add_chunk(out, RUN | LAST, run)
         data = b"".join(out)
     else:
-        columns = codec.write(log, ranges, known.names)
+        columns = encoder.write(log, ranges, known.names)
         known.add(columns.agents)
         data = affordable(
             head,
-            codec.memory_of(columns, log.values),
+            decoder.memory_of(columns, log.values),
             lambda out, compressed: add_chunk(out, HISTORY | LAST, history(columns, None, compressed)),
         )
     return data if link is None else data[len(head) :]
@@ -321,7 +331,7 @@ def checksum(head: bytes, kind: int, payload: bytes) -> int:
 def history(columns: Columns, dictionary: bytes | None, compressed: bool) -> bytes:
     """The payload of a HISTORY chunk."""
     out: list[bytes | memoryview] = []
-    for raw in (codec.write_names(columns.agents), *columns[1:]):
+    for raw in (write_names(columns.agents), *columns[1:]):
         before = dictionary if raw is columns.content else None
         column = pack(raw, before, compressed=compressed)
         out += [varint(len(column.stored) << 2 | column.method)]
@@ -367,7 +377,7 @@ def as_dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
 
 
 def encode_summary(summary: Summary) -> bytes:
-    names = codec.write_names(summary.agents)
+    names = write_names(summary.agents)
     out = [varint(summary.events), varint(len(names)), names]
     out += encode_ranges([summary.vector[agent] for agent in summary.agents])
     numbers = {name: i for i, name in enumerate(summary.agents)}
@@ -559,7 +569,7 @@ def decode_summary(kind: str, data: bytes) -> Summary:
     """`DecodeError` for what cannot be."""
     reader = Reader(data)
     events = reader.number()
-    agents = codec.read_names(reader.take(reader.number()))
+    agents = read_names(reader.take(reader.number()))
     if len(set(agents)) != len(agents):
         raise DecodeError("an agent is named twice", reader.at)
     vector: VersionVector = {agent: decode_ranges(reader, agent) for agent in agents}

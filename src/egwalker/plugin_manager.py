@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from egwalker.transport import Transport
 
 BUILT_IN = ("egwalker.plugins.text", "egwalker.plugins.list")
-TRANSPORTS = ("egwalker.transports.file", "egwalker.transports.aiohttp")
+TRANSPORTS = ("egwalker.transports.memory", "egwalker.transports.file", "egwalker.transports.aiohttp")
 """Loaded when the first URL is looked up: what they import takes long."""
 
 

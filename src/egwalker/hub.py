@@ -1,0 +1,364 @@
+"""Many documents, each opened when somebody comes, kept at one place, and shared by all who are there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
+
+from egwalker.cycore.errors import EgwalkerError, StorageError, SyncError
+from egwalker.document import Document
+from egwalker.events import logger
+from egwalker.links import LAST_WORDS, Channel, Watch, drive
+from egwalker.plugin_manager import hook
+from egwalker.session import MAX_KEY, Changed, Event, Greeted, Presence, Session
+from egwalker.versions import Run
+
+IDLE = 60.0
+"""Seconds after which a document that nobody uses is unloaded."""
+PRESENCES = 64
+"""How many presences one link may show."""
+
+
+class Permission(NamedTuple):
+    """Who somebody is, and what they may do with a document."""
+
+    who: str
+    read: bool = True
+    write: bool = True
+
+
+class Place(Protocol):
+    """Where one document is kept durably. It is held, and nobody else writes there, until `close`.
+
+    A new document is there once it has been committed. Before that it may take on another id, see `settle`.
+    A place with an attribute `durable` that is false keeps nothing, and its `commit` does nothing.
+    """
+
+    @property
+    def document(self) -> Document:
+        """The document, with all that was stored in it."""
+        ...
+
+    async def commit(self) -> None:
+        """Make durable what the document holds when this is called. `StorageError` if that fails."""
+        ...
+
+    async def close(self) -> None:
+        """Commit, and let go of the place."""
+        ...
+
+
+OpenPlace = Callable[[str], Awaitable[Place]]
+
+
+def is_blank(document: Document) -> bool:
+    """Whether a document is new and nobody has done anything with it: it will take on another one's id."""
+    with document._lock:
+        return not document._id_given and not document._events() and not document.pending
+
+
+def settle(document: Document) -> bool:
+    """Give a document its id for good, unless it is blank; returns whether it has it."""
+    with document._lock:
+        if is_blank(document):
+            return False
+        document._id_given = True
+        return True
+
+
+def tell_plugins(which: str, **arguments: Any) -> None:
+    """Call a hook that tells of something that has happened: errors of plugins change nothing about it."""
+    try:
+        getattr(hook(), which)(**arguments)
+    except Exception:
+        logger.exception("a plugin failed in %s", which)
+
+
+class Peer:
+    """Somebody who is linked to a document."""
+
+    def __init__(self, session: Session, channel: Channel, permission: Permission) -> None:
+        self.session = session
+        self.channel = channel
+        self.permission = permission
+        self.wake = asyncio.Event()  # there may be something to send
+        self.idle = asyncio.Event()  # there is nothing to send
+        self.stored = -1  # what they were told of
+        self.keys: dict[str, str] = {}  # of their presences, and under which others see them
+
+
+class Room:
+    """One open document, its place, and those who are there. Made by `Hub`."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self.name = name
+        self.place = place
+        self.document = place.document
+        self.error: EgwalkerError | None = None  # why nothing is stored any more
+        self.peers: dict[Session, Peer] = {}
+        self._durable = getattr(place, "durable", True)
+        self.users = 0
+        self.unused_since = 0.0
+        self._presences: dict[str, tuple[Peer, Any]] = {}
+        self._told = self.document.version  # of which plugins know that it is stored
+        self._closing = False
+        self._changed = asyncio.Event()
+        self._nobody = asyncio.Event()
+        self._watch = Watch(self.document, self._wake)
+        self._keeper = asyncio.create_task(self._keep())
+
+    def _wake(self) -> None:
+        self._changed.set()
+        for peer in self.peers.values():
+            peer.wake.set()
+
+    async def _keep(self) -> None:
+        """Store what is new, again and again; whoever sent it is told."""
+        while True:
+            await self._changed.wait()
+            if self._closing or self.error is not None:
+                return
+            self._changed.clear()
+            await self.store()
+
+    async def store(self) -> None:
+        """Make durable what there is, and say so. If that fails everybody is told, and sent away."""
+        if self.error is not None:
+            return
+        marks = [(peer, peer.session.mark()) for peer in self.peers.values()]
+        version = self.document.version
+        try:
+            await self.place.commit()
+        except Exception as error:
+            logger.error("document %r is not stored any more: %s", self.name, error, exc_info=error)
+            # Where it is stored is nobody's business.
+            self.error = StorageError(f"document {self.name!r} cannot be stored")
+            for peer in self.peers.values():
+                peer.session.fail(self.error)
+                peer.wake.set()
+            return
+        if version != self._told:
+            self._told = version
+            tell_plugins("edit_stored", name=self.name, document=self.document)
+        for peer, mark in marks:
+            if self._durable and peer.stored < mark:
+                peer.stored = mark
+                peer.session.stored(mark)
+                peer.wake.set()
+
+    async def serve(self, channel: Channel, permission: Permission) -> None:
+        """Share the document with somebody until they leave."""
+        if self.error is not None or self._closing:
+            await channel.close()
+            return
+
+        def accept(runs: list[Run]) -> None:
+            hook().before_edit(name=self.name, document=self.document, who=permission.who, runs=runs)
+
+        session = Session(
+            self.document,
+            can_read=permission.read,
+            can_write=permission.write,
+            durable=self._durable,
+            accept=accept if hook().before_edit.get_hookimpls() else None,
+            presences=PRESENCES,
+        )
+        peer = Peer(session, channel, permission)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Presence):
+                if permission.read:
+                    self._show(peer, event.key, event.state)
+            elif isinstance(event, Changed | Greeted):
+                # Even what is here already may have been made a moment ago.
+                self._changed.set()
+
+        for key, (_, state) in self._presences.items():
+            session.show(key, state)
+        self.peers[session] = peer
+        self._nobody.clear()
+        tell_plugins("peer_joined", name=self.name, who=permission.who)
+        try:
+            error = await drive(session, channel, peer.wake, tell, answers=True, idle=peer.idle)
+            if error is not None:
+                logger.info("%s left %r: %s", permission.who, self.name, error)
+        finally:
+            del self.peers[session]
+            for key in list(peer.keys):
+                self._show(peer, key, None)
+            if not self.peers:
+                self._nobody.set()
+            tell_plugins("peer_left", name=self.name, who=permission.who)
+
+    def _show(self, peer: Peer, key: str, state: Any) -> None:
+        """Let others see somebody's presence. Nobody can take a key that somebody else shows."""
+        who = peer.permission.who
+        if key not in peer.keys:
+            if state is None:
+                return
+            owner = self._presences.get(key)
+            taken = owner is not None and owner[0].permission.who != who
+            peer.keys[key] = f"{who}/{key}".encode()[:MAX_KEY].decode(errors="ignore") if taken else key
+        shown = peer.keys[key]
+        if state is not None:
+            self._presences[shown] = peer, state
+        else:
+            del peer.keys[key]
+            if self._presences.get(shown, (None,))[0] is not peer:
+                return  # who came again before this link was known to have ended
+            del self._presences[shown]
+        for other in self.peers.values():
+            if other is not peer:
+                other.session.show(shown, state)
+                other.wake.set()
+
+    async def send_away(self) -> None:
+        """Store what came, say so, and end all links: whoever was here connects again elsewhere, or later."""
+        await self.store()
+        await asyncio.gather(*[self._dismiss(peer) for peer in self.peers.values()])
+        if self.peers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nobody.wait(), LAST_WORDS)
+
+    async def _dismiss(self, peer: Peer) -> None:
+        peer.wake.set()
+        await asyncio.sleep(0)  # until it is awake, and not idle any more
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(peer.idle.wait(), LAST_WORDS)
+        await peer.channel.close()
+
+    async def close(self) -> None:
+        """Store the document, and let go of its place."""
+        self._watch.close()
+        self._closing = True
+        self._changed.set()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+        await self.place.close()
+
+
+class Hub:
+    """All documents of a server, by name.
+
+    `open_place` opens the place of a document, a new one if there is none. A document is unloaded when nobody
+    has used it for `idle` seconds.
+    """
+
+    def __init__(self, open_place: OpenPlace, *, idle: float = IDLE) -> None:
+        self._open_place = open_place
+        self._idle = idle
+        self._rooms: dict[str, Room] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}  # documents that are being opened or closed
+        self._sweeper: asyncio.Task[None] | None = None
+        self.closed = False
+
+    def __len__(self) -> int:
+        """How many documents are open."""
+        return len(self._rooms)
+
+    @contextlib.asynccontextmanager
+    async def room(self, name: str, *, create: bool = True) -> AsyncIterator[Room]:
+        """The room of a document, which is opened if need be, and stays open within the `with` block.
+
+        Raises what `open_place` does, `SyncError` if the hub is closed, and if `create` is false
+        `FileNotFoundError` for a document that is a new one.
+        """
+        room = await self._enter(name, create)
+        try:
+            yield room
+        finally:
+            room.users -= 1
+            room.unused_since = asyncio.get_running_loop().time()
+            if not room.users and (room.error is not None or is_blank(room.document)):
+                self._unload(room)
+
+    async def _enter(self, name: str, create: bool) -> Room:
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        while True:
+            if self.closed:
+                raise SyncError("the server is going down")
+            work = self._busy.get(name)
+            if work is not None:
+                await asyncio.shield(work)
+                continue
+            room = self._rooms.get(name)
+            if room is None:
+                # A task of its own, so that nobody who loses patience leaves a place open.
+                await asyncio.shield(self._work(name, self._open(name, create)))
+                if create or name in self._rooms:
+                    continue
+            if room is None or (not create and is_blank(room.document)):
+                raise FileNotFoundError(f"there is no document {name!r}")
+            if room.error is not None:
+                raise room.error
+            room.users += 1
+            return room
+
+    def _work(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Open or close the place of a document; nobody else does either meanwhile."""
+
+        async def alone() -> None:
+            try:
+                await work
+            finally:
+                # Not in a callback: who came before it was called would wait for what is done, for ever.
+                del self._busy[name]
+
+        task = self._busy[name] = asyncio.create_task(alone())
+        # If nobody waits for it any more, nobody is told.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
+    async def _open(self, name: str, create: bool) -> None:
+        place = await self._open_place(name)
+        try:
+            if self.closed:
+                raise SyncError("the server is going down")
+            if not create and is_blank(place.document):
+                await place.close()
+                return
+            hook().document_loaded(name=name, document=place.document)
+        except BaseException:
+            await place.close()
+            raise
+        room = self._rooms[name] = Room(name, place)
+        room.unused_since = asyncio.get_running_loop().time()
+
+    async def _sweep(self) -> None:
+        """Unload what nobody has used for a while."""
+        while True:
+            await asyncio.sleep(max(self._idle / 4, 0.01))
+            limit = asyncio.get_running_loop().time() - self._idle
+            for room in list(self._rooms.values()):
+                if not room.users and room.unused_since <= limit:
+                    self._unload(room)
+
+    def _unload(self, room: Room) -> None:
+        if room.name not in self._busy and self._rooms.get(room.name) is room:
+            self._work(room.name, self._close(room))
+
+    async def _close(self, room: Room) -> None:
+        tell_plugins("document_unloading", name=room.name, document=room.document)
+        try:
+            await room.close()
+        except Exception as error:
+            if room.error is None:
+                logger.error("document %r was not stored: %s", room.name, error)
+        finally:
+            del self._rooms[room.name]
+
+    async def close(self) -> None:
+        """Send everybody away, and store all documents."""
+        self.closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        # What is being opened is closed by who opens it.
+        while self._busy:
+            await asyncio.wait(set(self._busy.values()))
+        await asyncio.gather(*[room.send_away() for room in self._rooms.values()], return_exceptions=True)
+        for room in list(self._rooms.values()):
+            self._unload(room)
+        while self._busy:
+            await asyncio.wait(set(self._busy.values()))

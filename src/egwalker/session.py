@@ -1,0 +1,692 @@
+"""One end of a link between two replicas: bytes in, bytes and events out.
+
+A session has no sockets and no clock. Whoever carries its messages (a *transport*) feeds it what arrives,
+asks it for what to send, and tells it when its document has changed or has become durable. docs/protocol.md
+specifies the messages to the byte.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from egwalker import encoding
+from egwalker.cycore.columns import read_names, varint, write_names
+from egwalker.cycore.errors import DecodeError, EgwalkerError, IdentityError, KindError, SyncError
+from egwalker.cycore.oplog import OpLog
+from egwalker.document import Document
+from egwalker.events import Change
+from egwalker.versions import Run, VersionVector, ranges_since, subtract
+
+PROTOCOL = 1
+HELLO, BACKLOG, UPDATE, DONE, ACK, PRESENCE, ERROR = range(1, 8)
+NAMES = {
+    HELLO: "HELLO",
+    BACKLOG: "BACKLOG",
+    UPDATE: "UPDATE",
+    DONE: "DONE",
+    ACK: "ACK",
+    PRESENCE: "PRESENCE",
+    ERROR: "ERROR",
+}
+UPDATES = (bytes([BACKLOG]), bytes([UPDATE]))
+COUNTER = 256
+"""Messages are numbered modulo this."""
+
+BLANK = 1  # takes on the other's id
+DURABLE = 2  # will say what has become durable here
+READ_ONLY = 4  # what the other sends would be refused
+
+MAX_MESSAGE = 16 << 20
+"""Bytes of the largest message that is read."""
+MAX_HELLO = 2 << 20
+"""Of the largest HELLO: a version vector takes up to sixty times as much memory."""
+CHUNK_EVENTS = 50_000
+"""Events in one message, at most: progress shows, and nobody waits long for the one behind it."""
+CHUNK_BYTES = 1 << 20
+"""A message of more bytes than this is not made of several events."""
+MAX_NAMES = 1 << 20
+"""Agents that one end of a link may name."""
+MAX_PRESENCE = 4096
+"""Bytes of one peer's presence, as JSON."""
+MAX_PRESENCE_DEPTH = 32
+"""How deep it may be nested."""
+MAX_KEY = 255
+"""Bytes of its key."""
+MAX_PRESENCES = 10_000
+"""How many presences one link tells of."""
+MAX_REASON = 1000
+"""Characters of an error that the other end is told."""
+
+
+class Greeted(NamedTuple):
+    """The other end is there, and has this document."""
+
+    vector: VersionVector
+
+
+class Changed(NamedTuple):
+    """Something came in. `remaining`: how many events are still to come of what the other had at first."""
+
+    change: Change
+    remaining: int
+
+
+class Synced(NamedTuple):
+    """All that the other end had when the link began is here."""
+
+
+class Acknowledged(NamedTuple):
+    """What was sent has been received: how many messages with events; how many of them are durable there.
+
+    `durable` is -1 as long as not even what the other end had at first is.
+    """
+
+    received: int
+    durable: int
+
+
+class Presence(NamedTuple):
+    """Somebody's cursor, name, or what else they tell while they are there; None: they left."""
+
+    key: str
+    state: Any
+
+
+class Closed(NamedTuple):
+    """The link is at its end: `error` says why, None if the other end just closed it."""
+
+    error: EgwalkerError | None
+
+
+Event = Greeted | Changed | Synced | Acknowledged | Presence | Closed
+Accept = Callable[[list[Run]], None]
+
+
+class Session:
+    """One end of a link between `document` and a replica of it elsewhere.
+
+    `can_read`: the other end may get the document. `can_write`: what it sends is taken. With neither, the
+    session is closed from the start. `accept` is called with the runs of each message before they enter the
+    document, and refuses them by raising an `EgwalkerError`. `durable`: this end says what has become
+    durable, see `stored`. `presences`: how many the other end may show.
+
+    Call `receive` for each message that arrives, in order; send what `poll` returns until that is None, again
+    after each `receive`, `stored` and `show`, and when the document has changed. What is not sent yet is not
+    kept as bytes: a slow reader costs no memory, and gets in one message what was done meanwhile.
+
+    >>> from egwalker import Document
+    >>> a = Document(agent="a"); a.insert(0, "hi")
+    >>> b = Document(agent="b")
+    >>> left, right = Session(a), Session(b)
+    >>> for _ in range(3):
+    ...     for one, other in (left, right), (right, left):
+    ...         while message := one.poll():
+    ...             events = other.receive(message)
+    >>> str(b), left.synced, right.synced, a.id == b.id
+    ('hi', True, True, True)
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        *,
+        can_read: bool = True,
+        can_write: bool = True,
+        durable: bool = False,
+        accept: Accept | None = None,
+        presences: int = MAX_PRESENCES,
+    ) -> None:
+        self.document = document
+        self.can_read = can_read
+        self.can_write = can_write
+        self.closed: Closed | None = None
+        self.greeted = False
+        self.synced = False
+        self.acknowledged = Acknowledged(0, -1)
+        self.sent = 0  # messages with events
+        self.remaining = 0  # events the other end still has to send of what it had at first
+        self.peer_is_durable = False
+        self.peer_is_read_only = False
+        self._durable = durable
+        self._accept = accept
+        self._presences = presences
+        self._into, self._out = encoding.Link(), encoding.Link()
+        self._answer: bytes | None = None  # why the link is closed
+        self._number_out = self._number_in = 0
+        self._hello_sent = False
+        self._hello_id, self._hello_blank = "", False  # what HELLO says
+        self._done_sent = False
+        self._backlog_begun = False  # the other end's
+        # Local versions: what the other end lacked at first; what was made since, before `_at`, and has not
+        # come from there.
+        self._backlog: list[tuple[int, int]] = []
+        self._live: list[tuple[int, int]] = []
+        self._at = 0
+        self._chunk = CHUNK_EVENTS
+        self._received = self._confirmed = 0  # messages with events, and those confirmed
+        self._settled = 0  # of them those before the first that left events waiting for parents
+        self._stored = self._stored_told = -1
+        # Turns: an endless stream of one kind of message must not keep the others waiting.
+        self._ack_was_last = self._update_was_last = False
+        self._shown: set[str] = set()
+        self._to_show: dict[str, bytes] = {}
+        self._peers_shown: set[str] = set()
+        if not can_read and not can_write:
+            self.fail(SyncError("this document may be neither read nor written"))
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether the other end has been sent, or had, all of the document that it may have.
+
+        False if it does not take edits and lacks some that were made here.
+        """
+        if not self.can_read:
+            return self.greeted
+        return self.greeted and not self._backlog and not self._live and self._at == self.document._events()
+
+    # --- what the transport tells ---------------------------------------------------------------------------
+
+    def show(self, key: str, state: Any) -> None:
+        """Tell the other end somebody's presence, which is not stored; None when they left.
+
+        `SyncError` for a state that is no JSON or too large. Who may not read is told nothing, and beyond
+        the first `MAX_PRESENCES` nobody is.
+        """
+        message = encode_presence(key, state)
+        if not self.can_read or self.closed is not None:
+            return
+        if state is None:
+            if key not in self._shown:
+                return
+            self._shown.discard(key)
+        elif key not in self._shown:
+            if len(self._shown) >= MAX_PRESENCES:
+                return
+            self._shown.add(key)
+        # Behind those that wait already: a departure first, so that there are never too many.
+        self._to_show.pop(key, None)
+        self._to_show[key] = message
+
+    def mark(self) -> int:
+        """A number for what has been received so far; give it to `stored` once that is durable.
+
+        What waits for parents is not in the document yet, and does not count.
+        """
+        if self._settled < self._received and not self.document.pending:
+            self._settled = self._received
+        return self._settled
+
+    def stored(self, mark: int) -> None:
+        """All that was received up to `mark` is durable here."""
+        self._stored = max(self._stored, mark)
+
+    def fail(self, error: EgwalkerError) -> None:
+        """Close the link for a reason that the other end is told."""
+        self._fail(error, error)
+
+    def _fail(self, error: EgwalkerError, told: EgwalkerError) -> Closed:
+        if self.closed is None:
+            self._answer = encode_error(told)
+            return self._close(error)
+        return self.closed
+
+    def _close(self, error: EgwalkerError | None) -> Closed:
+        self.closed = Closed(error)
+        self._backlog.clear()
+        self._live.clear()
+        self._to_show.clear()
+        return self.closed
+
+    # --- out ------------------------------------------------------------------------------------------------
+
+    def poll(self) -> bytes | None:
+        """The next message to send, None if there is none for now. What is wrong here closes the link."""
+        try:
+            message = self._poll()
+        except EgwalkerError as error:
+            self.fail(error)
+            message = self._poll()
+        if message is None:
+            return None
+        number = self._number_out
+        self._number_out = (number + 1) % COUNTER
+        return message[:1] + bytes([number]) + message[1:]
+
+    def _poll(self) -> bytes | None:
+        """The next message without its number."""
+        if self.closed is not None:
+            answer, self._answer = self._answer, None
+            return answer
+        if not self._hello_sent:
+            self._hello_sent = True
+            return self._hello()
+        if not self.greeted:
+            return None
+        confirm = self._confirmed < self._received or self._stored_told < self._stored
+        if not confirm or self._ack_was_last:
+            self._ack_was_last = False
+            message = self._next()
+            if message is not None or not confirm:
+                return message
+        self._ack_was_last = True
+        self._confirmed, self._stored_told = self._received, self._stored
+        return b"".join([bytes([ACK]), varint(self._confirmed), varint(self._stored_told + 1)])
+
+    def _hello(self) -> bytes:
+        document = self.document
+        with document._lock:
+            if not self.greeted:
+                self._note_identity()
+            # What is held is the document's already: who may not read it has to send all.
+            vector = document.version_vector if self.can_read else {}
+        flags = BLANK * self._hello_blank | DURABLE * self._durable | READ_ONLY * (not self.can_write)
+        kind = document.kind.encode()
+        self._out.add(list(vector))
+        message = b"".join(
+            [
+                bytes([HELLO]),
+                varint(PROTOCOL),
+                varint(flags),
+                bytes.fromhex(self._hello_id),
+                varint(len(kind)),
+                kind,
+                encode_vector(vector),
+            ]
+        )
+        if len(message) >= MAX_HELLO:
+            raise SyncError(f"the version vector has {len(message)} bytes, at most {MAX_HELLO} are read")
+        return message
+
+    def _note_identity(self) -> None:
+        """What HELLO says of the document, and what both ends go by."""
+        document = self.document
+        self._hello_id = document.id
+        self._hello_blank = not (document._id_given or document._events() or document._pending.events)
+
+    def _next(self) -> bytes | None:
+        """The next message with events or presence, or DONE."""
+        document = self.document
+        sends = self.can_read and not self.peer_is_read_only
+        with document._lock:
+            if self.can_read:
+                self._own(document._events())
+            if sends and self._backlog:
+                blob, self._backlog = self._encode(document._history(), self._backlog)
+                self.sent += 1
+                remaining = sum([end - start for start, end in self._backlog])
+                return b"".join([bytes([BACKLOG]), varint(remaining), blob])
+            if not self._done_sent:
+                self._done_sent = True
+                return bytes([DONE])
+            if sends and self._live and not (self._update_was_last and self._to_show):
+                blob, self._live = self._encode(document._history(), self._live)
+                self.sent += 1
+                self._update_was_last = True
+                return bytes([UPDATE]) + blob
+        self._update_was_last = False
+        if self._to_show:
+            return self._to_show.pop(next(iter(self._to_show)))
+        return None
+
+    def _own(self, end: int) -> None:
+        """What was made before `end` and has not been looked at is for the other end."""
+        if self._at < end:
+            if self._live and self._live[-1][1] == self._at:
+                self._live[-1] = (self._live[-1][0], end)
+            else:
+                self._live.append((self._at, end))
+            self._at = end
+
+    def _encode(self, log: OpLog, ranges: list[tuple[int, int]]) -> tuple[bytes, list[tuple[int, int]]]:
+        """An update with the first of these ranges, and what is left of them. `SyncError` if too large."""
+        doc_id = bytes.fromhex(self.document._id)
+        taken, rest = split(ranges, self._chunk)
+        if not log.values:
+            return encoding.encode_update(log, doc_id, taken, self._out), rest
+        # Values have any size: fewer of them if need be.
+        names, expected = len(self._out.names), self._out.expected.copy()
+        while True:
+            blob = encoding.encode_update(log, doc_id, taken, self._out)
+            count = sum([end - start for start, end in taken])
+            if len(blob) <= CHUNK_BYTES or count == 1:
+                break
+            for name in self._out.names[names:]:
+                del self._out.numbers[name]
+            del self._out.names[names:]
+            self._out.expected[:] = expected
+            self._chunk = max(1, min(count // 2, count * CHUNK_BYTES // len(blob)))
+            taken, rest = split(ranges, self._chunk)
+        self._chunk = min(2 * self._chunk, CHUNK_EVENTS)
+        if len(blob) > MAX_MESSAGE - 16:
+            raise SyncError(f"a value takes {len(blob)} bytes, messages have at most {MAX_MESSAGE}")
+        return blob, rest
+
+    # --- in -------------------------------------------------------------------------------------------------
+
+    def receive(self, message: bytes) -> list[Event]:
+        """Take a message that arrived; returns what it meant.
+
+        What is malformed, out of order or not allowed closes the link: the last event is `Closed` then,
+        `poll` has a message that says why, and the document is as it was. Duplicates are ignored; where a
+        message is missing the link is closed without an error, and a new one brings it.
+        """
+        if self.closed is not None:
+            return []
+        try:
+            event = self._receive(message)
+        except EgwalkerError as error:
+            told = error
+            if not self.can_read and message[:1] in UPDATES:
+                # Whether it fits the document is for those to know who may read it.
+                told = SyncError("what was sent is refused")
+            return [self._fail(error, told)]
+        except Exception as error:
+            # A hook that is broken, say: not for the other end to know, but for whoever runs this one.
+            self._fail(SyncError(f"an internal error: {error!r}"), SyncError("an internal error"))
+            raise
+        return [] if event is None else [event]
+
+    def _receive(self, message: bytes) -> Event | None:
+        if len(message) < 2:
+            raise SyncError(f"a message has {len(message)} bytes")
+        if len(message) > MAX_MESSAGE:
+            raise SyncError(f"a message has {len(message)} bytes, at most {MAX_MESSAGE} are read")
+        kind = message[0]
+        if kind not in NAMES:
+            raise SyncError(f"a message is of the unknown type {kind}")
+        if kind == ERROR:
+            return self._close(decode_error(message))
+        late = (self._number_in - message[1]) % COUNTER
+        if late:
+            # Seen already; or one is lost. A new link brings it, and all else: nobody is to blame.
+            return None if late < COUNTER // 2 else self._close(None)
+        if (kind == HELLO) == self.greeted:
+            raise SyncError(f"{NAMES[kind]} came {'twice' if self.greeted else 'before HELLO'}")
+        if (kind == UPDATE and not self.synced) or (kind in (BACKLOG, DONE) and self.synced):
+            raise SyncError(f"{NAMES[kind]} came {'after' if self.synced else 'before'} DONE")
+        try:
+            event = self._understand(kind, message)
+        except DecodeError as error:
+            raise SyncError(f"{NAMES[kind]}: {error}") from error
+        self._number_in = (message[1] + 1) % COUNTER
+        return event
+
+    def _understand(self, kind: int, message: bytes) -> Event:
+        if kind == UPDATE:
+            return self._update(message[2:])
+        if kind == ACK:
+            return self._acknowledge(Reader(message, 2))
+        if kind == PRESENCE:
+            return self._presence(message)
+        if kind == HELLO:
+            return self._greet(message)
+        if kind == BACKLOG:
+            reader = Reader(message, 2)
+            remaining = reader.number()
+            if self._backlog_begun and remaining >= self.remaining:
+                raise SyncError(f"{remaining} events are said to remain, of {self.remaining}")
+            event = self._update(message[reader.at :], remaining)
+            self._backlog_begun = True
+            self.remaining = remaining
+            return event
+        Reader(message, 2).end()
+        if self.remaining:
+            raise SyncError(f"DONE came before {self.remaining} events")
+        self.synced = True
+        return Synced()
+
+    def _greet(self, message: bytes) -> Event:
+        if len(message) > MAX_HELLO:
+            raise SyncError(f"HELLO has {len(message)} bytes, at most {MAX_HELLO} are read")
+        reader = Reader(message, 2)
+        protocol = reader.number()
+        if protocol != PROTOCOL:
+            raise SyncError(f"the other end speaks version {protocol} of the protocol, this one {PROTOCOL}")
+        flags = reader.number()
+        doc_id = reader.take(encoding.ID_BYTES[encoding.WHOLE_ID]).hex()
+        kind = reader.text()
+        vector = decode_vector(reader)
+        document = self.document
+        if kind != document.kind:
+            raise KindError(
+                f"the other end has a document of kind {kind!r:.80}, this one is of {document.kind!r}"
+            )
+        with document._lock:
+            if not self._hello_sent:
+                self._note_identity()
+            if not self._identify(doc_id, bool(flags & BLANK)):
+                return self._close(None)
+            if self.can_read:
+                self._backlog = self._lacking(vector)
+                self._at = document._events()
+        self.peer_is_durable = bool(flags & DURABLE)
+        self.peer_is_read_only = bool(flags & READ_ONLY)
+        self._into.add(list(vector))
+        self.greeted = True
+        return Greeted(vector)
+
+    def _identify(self, doc_id: str, blank: bool) -> bool:
+        """Agree on an id, by what both HELLOs say alone. `IdentityError`.
+
+        False if the document has taken on another id since: a new HELLO must say so.
+        """
+        document = self.document
+        mine = self._hello_id
+        if doc_id == mine or (blank and not self._hello_blank):
+            agreed = mine
+        elif not self._hello_blank:
+            raise IdentityError(f"the other end has document {doc_id}, this is {mine}")
+        else:
+            agreed = min(mine, doc_id) if blank else doc_id
+        if document._id != agreed:
+            if document._id_given:
+                return False
+            document._id = agreed
+        if not self._hello_sent:
+            self._hello_id, self._hello_blank = agreed, False
+        document._id_given = True
+        return True
+
+    def _lacking(self, vector: VersionVector) -> list[tuple[int, int]]:
+        """What somebody with this version vector lacks. If that is nothing, no history is read for it."""
+        document = self.document
+        if not document._events():
+            return []
+        if not vector:
+            return [(0, document._events())]
+        if document._older is not None and not any(
+            any(subtract(held, vector.get(agent, ()))) for agent, held in document.version_vector.items()
+        ):
+            return []
+        return joined_up(ranges_since(document._history().graph, vector))
+
+    def _update(self, blob: bytes, remaining: int = 0) -> Event:
+        if not self.can_write:
+            raise SyncError("an edit came from who may not write")
+        if len(self._into.names) > MAX_NAMES:
+            raise SyncError(f"more than {MAX_NAMES} agents were named")
+        document = self.document
+        with document._lock:
+            encoded = encoding.parse_linked(blob, bytes.fromhex(document._id), self._into)
+            before, waiting = document._events(), document._pending.events
+            change = document._apply(encoded, self._accept)
+            after, left = document._events(), document._pending.events
+            if self.can_read and not waiting:
+                # With what waited before something else may have come in, which goes back with all of it.
+                self._own(before)
+                self._at = after
+        self._received += 1
+        if not left or (left <= waiting and self._settled == self._received - 1):
+            self._settled = self._received
+        document._deliver()
+        return Changed(change, remaining)
+
+    def _acknowledge(self, reader: "Reader") -> Event:
+        received, durable = reader.number(), reader.number() - 1
+        reader.end()
+        old = self.acknowledged
+        if not old.received <= received <= self.sent or not old.durable <= durable <= received:
+            raise SyncError(f"{received} messages are said to be received, {durable} durable, of {self.sent}")
+        self.acknowledged = Acknowledged(received, durable)
+        return self.acknowledged
+
+    def _presence(self, message: bytes) -> Event:
+        key, state = decode_presence(message)
+        if state is None:
+            self._peers_shown.discard(key)
+        elif key not in self._peers_shown:
+            if len(self._peers_shown) >= self._presences:
+                raise SyncError(f"more than {self._presences} presences came")
+            self._peers_shown.add(key)
+        return Presence(key, state)
+
+
+def split(ranges: list[tuple[int, int]], room: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The first `room` numbers in some ranges, and the rest of them.
+
+    >>> split([(0, 5), (7, 9)], 6)
+    ([(0, 5), (7, 8)], [(8, 9)])
+    """
+    for i, (start, end) in enumerate(ranges):
+        if end - start > room:
+            cut = start + room
+            first = ranges[:i]
+            return ([*first, (start, cut)] if room else first), [(cut, end), *ranges[i + 1 :]]
+        room -= end - start
+    return ranges, []
+
+
+def joined_up(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ascending ranges, those that touch made one.
+
+    >>> joined_up([(0, 2), (2, 3), (5, 6)])
+    [(0, 3), (5, 6)]
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+# --- parts of messages --------------------------------------------------------------------------------------
+
+
+class Reader(encoding.Reader):
+    """Reads the parts of a message."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        super().__init__(data)
+        self.at = at
+
+    def text(self) -> str:
+        """A text in UTF-8 after its length in bytes."""
+        length = self.number()
+        try:
+            return self.take(length).decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"a text is not UTF-8: {error.reason}", self.at) from None
+
+    def end(self) -> None:
+        """Nothing may follow."""
+        if self.at < len(self.data):
+            raise DecodeError(f"{len(self.data) - self.at} bytes too many", self.at)
+
+
+def encode_vector(vector: VersionVector) -> bytes:
+    """A version vector: names, then the ranges of each."""
+    names = write_names(vector)
+    return b"".join([varint(len(names)), names, *encoding.encode_ranges(vector.values())])
+
+
+def decode_vector(reader: Reader) -> VersionVector:
+    """What `encode_vector` wrote, to the end. `DecodeError`."""
+    names = read_names(reader.take(reader.number()))
+    if len(set(names)) != len(names):
+        raise DecodeError("an agent is named twice", reader.at)
+    found = {name: encoding.decode_ranges(reader, name) for name in names}
+    reader.end()
+    return found
+
+
+def encode_presence(key: str, state: Any) -> bytes:
+    """A PRESENCE message. `SyncError` for what is no JSON or too large."""
+    try:
+        raw = key.encode()
+        text = b"" if state is None else to_json(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SyncError(f"the presence of {key!r:.80} is not JSON: {error}") from None
+    if not 0 < len(raw) <= MAX_KEY or len(text) > MAX_PRESENCE:
+        raise SyncError(
+            f"the presence of {key!r:.80} has {len(text)} bytes, at most {MAX_PRESENCE} are told, "
+            f"under a key of 1 to {MAX_KEY}"
+        )
+    return b"".join([bytes([PRESENCE]), varint(len(raw)), raw, text])
+
+
+def to_json(state: Any) -> bytes:
+    """The shortest JSON. `ValueError`, `TypeError` and `RecursionError` for what is none."""
+    text = json.dumps(state, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if text.count("[") + text.count("{") > MAX_PRESENCE_DEPTH and depth(state) > MAX_PRESENCE_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_PRESENCE_DEPTH} deep")
+    return text.encode()
+
+
+def depth(state: Any) -> int:
+    """How deep lists and dicts are nested."""
+    found = -1
+    level = [state]
+    while level:
+        found += 1
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, (list, tuple)):
+                inner += item or [None]
+            elif isinstance(item, dict):
+                inner += item.values() or [None]
+        level = inner
+    return found
+
+
+def decode_presence(message: bytes) -> tuple[str, Any]:
+    """The key and the state: one that can be sent on as it is. `DecodeError`."""
+    reader = Reader(message, 2)
+    length = reader.number()
+    if not 0 < length <= MAX_KEY:
+        raise DecodeError(f"a key has {length} bytes, not 1 to {MAX_KEY}", reader.at)
+    reader.at -= len(varint(length))
+    key = reader.text()
+    raw = message[reader.at :]
+    if not raw:
+        return key, None
+    if len(raw) > MAX_PRESENCE:
+        raise DecodeError(f"it has {len(raw)} bytes, at most {MAX_PRESENCE} are read", reader.at)
+    try:
+        state = json.loads(raw.decode())
+        again = to_json(state)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"it is not JSON: {error}", reader.at) from None
+    if state is None or len(again) > MAX_PRESENCE:
+        raise DecodeError(f"it is null, or has {len(again)} bytes when it is written again", reader.at)
+    return key, state
+
+
+def encode_error(error: EgwalkerError) -> bytes:
+    """An ERROR message."""
+    name = type(error).__name__.encode()
+    text = str(error)[:MAX_REASON].encode(errors="replace")
+    return b"".join([bytes([ERROR]), varint(len(name)), name, text])
+
+
+def decode_error(message: bytes) -> SyncError:
+    """What the other end found wrong, fit to be shown."""
+    try:
+        reader = Reader(message, 2)
+        name = reader.text()
+        text = message[reader.at : reader.at + 4 * MAX_REASON].decode(errors="replace")
+    except DecodeError:
+        name, text = "error", "one that cannot be read"
+    reason = "".join([char if char.isprintable() else "?" for char in f"{name[:80]}: {text[:MAX_REASON]}"])
+    return SyncError(f"the other end closed the link: {reason}")

@@ -1,0 +1,477 @@
+"""Documents served over WebSocket and HTTP by aiohttp, and links to them: `ws:` and `wss:` URLs.
+
+    GET /NAME                    the content: a text as it is, another kind as JSON; `?at=VERSION` a past one
+    GET /NAME/history            the history since `?since=VERSION` as JSON, everything if that is not given
+    GET /NAME/stat               counts, as JSON
+    GET /NAME/encoded            all of it, as `Document.encode` has it
+    GET /NAME with an upgrade    a WebSocket, on which both ends run a session
+
+A document comes into being when somebody who may write opens a WebSocket. `setup` puts this into any aiohttp
+application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import inspect
+import logging
+import resource
+import signal
+import unicodedata
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from egwalker import hookimpl
+from egwalker.cycore.errors import DecodeError, EgwalkerError, SyncError, VersionError
+from egwalker.document import Document
+from egwalker.events import logger
+from egwalker.hub import IDLE, Hub, Permission, Place, Room
+from egwalker.links import Channel, Link
+from egwalker.plugin_manager import hook
+from egwalker.session import MAX_MESSAGE
+from egwalker.stats import stats
+from egwalker.transport import Transport
+from egwalker.versions import parse_version
+
+HEARTBEAT = 20.0
+"""Seconds after which the other end is asked whether it is there; half of it later it is given up."""
+SEND_TIMEOUT = 20.0
+"""Seconds that a message may take to be taken by the other end before it is dropped."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that closing a connection may take, and then it is cut."""
+CONNECT_TIMEOUT = 20.0
+"""Seconds that making one may take."""
+WRITE_BUFFER = 64 << 10
+"""Bytes that wait in a socket's buffer before the sender waits."""
+RATE, BURST = 200.0, 2000.0
+"""Messages a second that one link may send over time, and how many at once."""
+MAX_NAME = 200
+"""Bytes of a document's name."""
+REFUSED = (
+    aiohttp.WSCloseCode.PROTOCOL_ERROR,
+    aiohttp.WSCloseCode.UNSUPPORTED_DATA,
+    aiohttp.WSCloseCode.INVALID_TEXT,
+    aiohttp.WSCloseCode.POLICY_VIOLATION,
+    aiohttp.WSCloseCode.MESSAGE_TOO_BIG,
+)
+"""Why a connection is closed if the next one would be, too."""
+AGAIN = (408, 425, 429)
+"""Answers of a server that may be others soon, besides those from 500 on."""
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+Answer = Permission | Awaitable[Permission | None] | None
+Authenticate = Callable[[str, web.Request], Answer]
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that no name has."""
+JOINERS = "\u200c\u200d"
+"""Without which some scripts, and families, cannot be written."""
+
+
+def check_name(name: str) -> str:
+    """A document's name, if it is one that cannot leave a folder or pass for another one; `DecodeError`."""
+    # Some file systems, and people, take what looks the same for the same.
+    alike = unicodedata.normalize("NFKC", name)
+    if (
+        not 0 < len(name.encode(errors="replace")) <= MAX_NAME
+        or unicodedata.normalize("NFC", name) != name
+        or any(char in "/\\" for char in alike)
+        or any(unicodedata.category(char) in INVISIBLE and char not in JOINERS for char in name)
+        or alike[0] in ". "
+        or alike[-1] in ". "
+    ):
+        raise DecodeError(
+            f"a document's name has up to {MAX_NAME} bytes, no slashes, no dots or spaces at its ends, "
+            f"nothing invisible, and is in normal form C, unlike {name!r:.80}"
+        )
+    return name
+
+
+class WebSocket:
+    """A channel over a WebSocket, of either end."""
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+        *,
+        limited: bool = False,
+        transport: asyncio.WriteTransport | None = None,
+        session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        self._socket = socket
+        self._transport = transport
+        self._session = session
+        self._limited = limited
+        self._stuck = False  # the other end does not read
+        self._credit = BURST
+        self._filled = 0.0
+
+    async def send(self, message: bytes) -> None:
+        """Send a message. `ConnectionError` if it is not taken within `SEND_TIMEOUT`."""
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self._socket.send_bytes(message)
+        except TimeoutError:
+            self._stuck = True
+            raise ConnectionError("the other end does not read") from None
+        except (RuntimeError, aiohttp.ClientError) as error:
+            raise ConnectionError(str(error)) from error
+
+    async def receive(self) -> bytes | None:
+        """The next message. `SyncError` for one that is none, or if the other end refuses what it gets."""
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            if self._limited:
+                await self._limit()
+            data: bytes = message.data
+            return data
+        if message.type is aiohttp.WSMsgType.TEXT:
+            raise SyncError("a message is text, not bytes")
+        if message.type is aiohttp.WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
+            raise SyncError(f"what came is no message: {message.data}")
+        if message.type is aiohttp.WSMsgType.CLOSE and message.data in REFUSED:
+            raise SyncError(f"the other end closed the link: {message.data} {message.extra or ''}".rstrip())
+        return None
+
+    async def _limit(self) -> None:
+        """Read no more than `RATE` messages a second."""
+        now = asyncio.get_running_loop().time()
+        self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - 1
+        self._filled = now
+        if self._credit < 0:
+            await asyncio.sleep(-self._credit / RATE)
+
+    async def close(self) -> None:
+        """End the connection."""
+        try:
+            # Who does not read does not read a farewell either.
+            async with asyncio.timeout(0 if self._stuck else CLOSE_TIMEOUT):
+                await self._socket.close()
+        except TimeoutError:
+            self._stuck = True
+        finally:
+            if self._stuck and self._transport is not None:
+                self._transport.abort()
+            if self._session is not None:
+                await self._session.close()
+
+
+# --- the server ---------------------------------------------------------------------------------------------
+
+
+def setup(
+    app: web.Application,
+    open_place: Callable[[str], Awaitable[Place]],
+    *,
+    prefix: str = "",
+    authenticate: Authenticate | None = None,
+    origins: Collection[str] = (),
+    idle: float = IDLE,
+) -> Hub:
+    """Serve documents below `prefix` of an application, beside its other routes.
+
+    `open_place` gets a document's name and opens its durable place, as `Transport.place` does. `authenticate`
+    says who is behind a request and what they may do, None to refuse it (403); if it is not given, plugins
+    say (see `hookspecs.authenticate`). Pages of other origins than the request's own host are refused, but
+    for `origins`. The hub that is returned is closed with the application.
+    """
+    hub = Hub(open_place, idle=idle)
+    server = Server(hub, authenticate or ask_plugins, frozenset(origins))
+    app.router.add_get(prefix + "/{name}", server.document)
+    app.router.add_get(prefix + "/{name}/history", server.history)
+    app.router.add_get(prefix + "/{name}/stat", server.stat)
+    app.router.add_get(prefix + "/{name}/encoded", server.encoded)
+
+    async def close(_: web.Application) -> None:
+        await hub.close()
+
+    app.on_shutdown.append(close)
+    return hub
+
+
+def ask_plugins(name: str, request: web.Request) -> Answer:
+    """The permission that a plugin gives."""
+    found: Answer = hook().authenticate(name=name, request=request)
+    return found
+
+
+def local_only(_: str, request: web.Request) -> Permission | None:
+    """Whoever is on this machine, and asks for it by name: not a page that lets its own name lead here."""
+    try:
+        local = urlsplit(f"//{request.host}").hostname in LOCAL_HOSTS
+    except ValueError:
+        local = False
+    return Permission("anonymous") if local else None
+
+
+def anybody(_: str, __: web.Request) -> Permission:
+    """Whoever it is."""
+    return Permission("anonymous")
+
+
+class Token:
+    """Whoever knows a token may read and write: `Authorization: Bearer TOKEN`, or `?token=TOKEN`."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def __call__(self, _: str, request: web.Request) -> Permission | None:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = request.query.get("token", "")
+        return (
+            Permission("token") if hmac.compare_digest(given.encode(errors="replace"), self._token) else None
+        )
+
+
+class Server:
+    """The handlers of requests."""
+
+    def __init__(self, hub: Hub, authenticate: Authenticate, origins: frozenset[str]) -> None:
+        self._hub = hub
+        self._authenticate = authenticate
+        self._origins = origins
+
+    async def document(self, request: web.Request) -> web.StreamResponse:
+        """Send the content, or open a WebSocket."""
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._link(request)
+
+        def answer(document: Document) -> web.Response:
+            at = request.query.get("at")
+            version = document.version if at is None else parse_version(at)
+            content = document.content if at is None else document.checkout(version)
+            return web.Response(text=content) if isinstance(content, str) else web.json_response(content)
+
+        return await self._answer(request, answer)
+
+    async def history(self, request: web.Request) -> web.StreamResponse:
+        """The history since a version, as JSON."""
+
+        def answer(document: Document) -> web.Response:
+            since = request.query.get("since")
+            runs = document.history(None if since is None else document.vector_at(parse_version(since)))
+            return web.json_response({"id": document.id, "kind": document.kind, "runs": runs})
+
+        return await self._answer(request, answer)
+
+    async def stat(self, request: web.Request) -> web.StreamResponse:
+        """Counts, as JSON."""
+        return await self._answer(request, lambda document: web.json_response(stats(document)))
+
+    async def encoded(self, request: web.Request) -> web.StreamResponse:
+        """The document as bytes."""
+        return await self._answer(
+            request,
+            lambda document: web.Response(body=document.encode(), content_type="application/octet-stream"),
+        )
+
+    async def _answer(
+        self, request: web.Request, answer: Callable[[Document], web.Response]
+    ) -> web.StreamResponse:
+        name, permission = await self._permit(request)
+        if not permission.read:
+            raise web.HTTPForbidden(text="this is not yours to read\n")
+        async with self._room(name, create=False) as room:
+            try:
+                response = answer(room.document)
+            except VersionError as error:
+                raise web.HTTPNotFound(text=f"{error}\n") from error
+            except EgwalkerError as error:
+                raise web.HTTPBadRequest(text=f"{error}\n") from error
+        response.headers.update(HEADERS)
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _room(self, name: str, *, create: bool) -> AsyncIterator[Room]:
+        """The room of a document. What keeps it from being opened is for those to know who run the server."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                room = await stack.enter_async_context(self._hub.room(name, create=create))
+            except FileNotFoundError as error:
+                raise web.HTTPNotFound(text=f"there is no document {name!r}\n") from error
+            except Exception as error:
+                level = logging.INFO if self._hub.closed else logging.ERROR
+                logger.log(level, "document %r cannot be opened: %s", name, error)
+                why = f"document {name!r} cannot be used now: {type(error).__name__}\n"
+                raise web.HTTPServiceUnavailable(text=why) from error
+            yield room
+
+    async def _permit(self, request: web.Request) -> tuple[str, Permission]:
+        self._check_origin(request)
+        try:
+            name = check_name(request.match_info["name"])
+        except DecodeError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        answer = self._authenticate(name, request)
+        permission = await answer if inspect.isawaitable(answer) else answer
+        if permission is None or not (permission.read or permission.write):
+            raise web.HTTPForbidden(text="who you are is not known, or you may not\n")
+        return name, permission
+
+    def _check_origin(self, request: web.Request) -> None:
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._origins and host_of(origin) != request.host.lower():
+            raise web.HTTPForbidden(text="pages of this origin may not use this\n")
+
+    async def _link(self, request: web.Request) -> web.StreamResponse:
+        name, permission = await self._permit(request)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT, max_msg_size=MAX_MESSAGE + 1, compress=False
+        )
+        if not socket.can_prepare(request):
+            raise web.HTTPBadRequest(text="this is no handshake of a WebSocket\n")
+        async with self._room(name, create=permission.write) as room:
+            await socket.prepare(request)
+            transport = request.transport
+            if transport is not None:
+                transport.set_write_buffer_limits(high=WRITE_BUFFER)
+            await room.serve(WebSocket(socket, limited=True, transport=transport), permission)
+        return socket
+
+
+def host_of(origin: str) -> str | None:
+    """The host, and port if it is no usual one, in an `Origin` header."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
+# --- the client ---------------------------------------------------------------------------------------------
+
+
+class AiohttpTransport:
+    """`ws:` and `wss:` URLs of documents, also written as `http:` and `https:`."""
+
+    name = "aiohttp"
+    schemes = ("ws", "wss", "http", "https")
+
+    def connect(self, url: str, document: Document, **options: Any) -> Link:
+        """Link a document to a server's.
+
+        Options: `token`, or `headers`, that say who is there; `reconnect`, True unless told otherwise;
+        `on_presence` and `on_progress`, see `Link`.
+        """
+        headers = headers_of(options)
+
+        async def open_channel() -> Channel:
+            session = aiohttp.ClientSession(headers=headers)
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    socket = await session.ws_connect(
+                        url,
+                        heartbeat=HEARTBEAT,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
+                        max_msg_size=MAX_MESSAGE + 1,
+                    )
+            except BaseException as error:
+                await session.close()
+                if isinstance(error, aiohttp.WSServerHandshakeError):
+                    what = f"{url} refused the link: {error.status} {error.message}"
+                    later = error.status >= 500 or error.status in AGAIN
+                    raise (ConnectionError(what) if later else SyncError(what)) from error
+                if isinstance(error, aiohttp.InvalidURL):
+                    raise SyncError(f"{url!r} is no URL") from error
+                if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                    raise SyncError(f"{url}: {error}") from error
+                if isinstance(error, aiohttp.ClientError | TimeoutError):
+                    raise ConnectionError(f"{url}: {error}") from error
+                raise
+            return WebSocket(socket, session=session)
+
+        return Link(document, open_channel, **options)
+
+    async def fetch(self, url: str, **options: Any) -> bytes:
+        """A server's document as bytes. `SyncError` if it is refused, `ConnectionError`."""
+        try:
+            async with (
+                aiohttp.ClientSession(headers=headers_of(options)) as session,
+                session.get(f"{url.rstrip('/')}/encoded") as response,
+            ):
+                data = await response.read()
+                if response.status != web.HTTPOk.status_code:
+                    text = data.decode(errors="replace").strip()
+                    raise SyncError(f"{url} answers {response.status} {response.reason}: {text:.200}")
+                return data
+        except aiohttp.InvalidURL as error:
+            raise SyncError(f"{url!r} is no URL") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ConnectionError(f"{url}: {error}") from error
+
+    async def place(self, url: str, kind: str) -> Place:
+        """Not for a server's document: link to it instead."""
+        raise NotImplementedError("a WebSocket keeps nothing")
+
+    async def serve(
+        self,
+        open_place: Callable[[str], Awaitable[Place]],
+        *,
+        host: str,
+        port: int,
+        token: str | None = None,
+        anyone: bool = False,
+        ready: Callable[[str], None],
+        idle: float = IDLE,
+    ) -> None:
+        """Serve documents until SIGINT or SIGTERM, then store them all. `OSError` if the port is taken.
+
+        Who knows the `token` may read and write; without one plugins say who may; without any that do, who is
+        on this machine, or if `anyone` is true, anyone. `SyncError` if that would leave nobody: the host is
+        not this machine alone. `ready` is called with the URL below which the documents are.
+        """
+        authenticate: Authenticate = local_only
+        if token is not None:
+            authenticate = Token(token)
+        elif hook().authenticate.get_hookimpls():
+            authenticate = ask_plugins
+        elif anyone:
+            authenticate = anybody
+        elif host not in LOCAL_HOSTS:
+            raise SyncError(f"to serve others than this machine, at {host}, say who may: a token, or anyone")
+        app = web.Application()
+        setup(app, open_place, authenticate=authenticate, idle=idle)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+        allow_many_files()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            bound = runner.addresses[0]
+            ready(f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}/")
+            await stop.wait()
+        finally:
+            await runner.cleanup()
+
+
+def allow_many_files() -> None:
+    """Let the process have as many open files and sockets as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def headers_of(options: dict[str, Any]) -> dict[str, str]:
+    """The headers that `token` and `headers` ask for, which are taken out of the options."""
+    headers = dict(options.pop("headers", None) or {})
+    token = options.pop("token", None)
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+@hookimpl
+def register_transports(register: Callable[[Transport], None]) -> None:
+    register(AiohttpTransport())
