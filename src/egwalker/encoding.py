@@ -62,6 +62,8 @@ LZ4 = 3  # for the content, which should be there at once
 
 LEVEL = 12
 """Of compression, by both: more takes long and saves next to nothing."""
+LARGE_UPDATE = 1024
+"""Smaller updates, by the bytes of all their columns, are not compressed: they are made for each link anew."""
 WORTH_COMPRESSING = 64
 """Fewer bytes are stored as they are."""
 
@@ -305,10 +307,13 @@ def encode_update(
     else:
         columns = encoder.write(log, ranges, known.names)
         known.add(columns.agents)
+        large = sum(map(len, columns[1:])) > LARGE_UPDATE
         data = affordable(
             head,
             decoder.memory_of(columns, log.values),
-            lambda out, compressed: add_chunk(out, HISTORY | LAST, history(columns, None, compressed)),
+            lambda out, compressed: add_chunk(
+                out, HISTORY | LAST, history(columns, None, compressed and large)
+            ),
         )
     return data if link is None else data[len(head) :]
 
