@@ -12,7 +12,6 @@ from oracle import Sequence, Txn
 
 from egwalker import Document, Run
 
-
 DOC_ID = "0123456789abcdef" * 2
 """Of all documents that are replicas of one another without being forked."""
 

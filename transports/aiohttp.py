@@ -34,7 +34,7 @@ from egwalker.events import logger
 from egwalker.hub import IDLE, Hub, Permission, Place, Room
 from egwalker.links import Channel, Link
 from egwalker.plugin_manager import hook
-from egwalker.session import MAX_MESSAGE
+from egwalker.session import ACK, MAX_MESSAGE
 from egwalker.stats import stats
 from egwalker.transport import Transport
 from egwalker.versions import parse_version
@@ -51,6 +51,8 @@ WRITE_BUFFER = 64 << 10
 """Bytes that wait in a socket's buffer before the sender waits."""
 RATE, BURST = 200.0, 2000.0
 """Messages a second that one link may send over time, and how many at once."""
+ACK_COST = 0.1
+"""As how many messages an acknowledgement counts: whoever reads much sends many."""
 MAX_NAME = 200
 """Bytes of a document's name."""
 REFUSED = (
@@ -128,9 +130,9 @@ class WebSocket:
         """The next message. `SyncError` for one that is none, or if the other end refuses what it gets."""
         message = await self._socket.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
-            if self._limited:
-                await self._limit()
             data: bytes = message.data
+            if self._limited:
+                await self._limit(ACK_COST if data[:1] == bytes([ACK]) else 1.0)
             return data
         if message.type is aiohttp.WSMsgType.TEXT:
             raise SyncError("a message is text, not bytes")
@@ -140,10 +142,10 @@ class WebSocket:
             raise SyncError(f"the other end closed the link: {message.data} {message.extra or ''}".rstrip())
         return None
 
-    async def _limit(self) -> None:
+    async def _limit(self, cost: float) -> None:
         """Read no more than `RATE` messages a second."""
         now = asyncio.get_running_loop().time()
-        self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - 1
+        self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - cost
         self._filled = now
         if self._credit < 0:
             await asyncio.sleep(-self._credit / RATE)

@@ -63,7 +63,7 @@ LZ4 = 3  # for the content, which should be there at once
 LEVEL = 12
 """Of compression, by both: more takes long and saves next to nothing."""
 LARGE_UPDATE = 1024
-"""Smaller updates, by the bytes of all their columns, are not compressed: they are made for each link anew."""
+"""Smaller updates, by the bytes of all their columns, are not compressed: each link has its own."""
 WORTH_COMPRESSING = 64
 """Fewer bytes are stored as they are."""
 

@@ -262,7 +262,7 @@ class Session:
             return self._hello()
         if not self.greeted:
             return None
-        confirm = self._stored_told < self._stored or self._confirms_receipt()
+        confirm = self._confirmed < self._received or self._stored_told < self._stored
         if not confirm or self._ack_was_last:
             self._ack_was_last = False
             message = self._next()
@@ -271,11 +271,6 @@ class Session:
         self._ack_was_last = True
         self._confirmed, self._stored_told = self._received, self._stored
         return b"".join([bytes([ACK]), varint(self._confirmed), varint(self._stored_told + 1)])
-
-    def _confirms_receipt(self) -> bool:
-        """Whether to say what has been received. What will soon be durable is said once, when it is."""
-        waits = self._durable and self._stored < self._settled == self._received
-        return self._confirmed < self._received and not waits
 
     def _hello(self) -> bytes:
         document = self.document

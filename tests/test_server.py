@@ -1,0 +1,727 @@
+"""The server: who may do what, names, slow and dead clients, limits, plain HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from aiohttp import web
+from server_crash import crash
+from serving import FakePlaces, Running, files, free_port, link, raw, running, serving, until
+
+from egwalker import DecodeError, Document, SyncError, hookimpl
+from egwalker.egw_file import EgwFile
+from egwalker.hub import Permission
+from egwalker.links import Channel, Link
+from egwalker.plugin_manager import manager
+from egwalker.session import ACK, DONE, MAX_MESSAGE, Greeted, Session
+from egwalker.transports import aiohttp as transport
+from egwalker.transports.aiohttp import AiohttpTransport, Token, check_name, local_only, setup
+
+RIGHTS = {
+    "none": None,
+    "wrong": None,
+    "read": Permission("r", write=False),
+    "write": Permission("w", read=False),
+    "both": Permission("rw"),
+}
+SECRETS = (b"SECRET", b"secretagent", b"secretpresence", b"LATER")
+KINDS = ("hello", "backlog", "update", "presence", "ack", "done first", "garbage", "text", "oversized")
+GETS = ("", "?at=secretagent:2", "/history", "/stat", "/encoded")
+
+
+def by_header(_: str, request: web.Request) -> Permission | None:
+    return RIGHTS[request.headers.get("Rights", "none")]
+
+
+def origin_of(kind: str, port: int) -> dict[str, str]:
+    return {
+        "absent": {},
+        "same": {"Origin": f"http://127.0.0.1:{port}"},
+        "other": {"Origin": "http://evil.example"},
+        "null": {"Origin": "null"},
+    }[kind]
+
+
+def secret_places(names: list[str]) -> FakePlaces:
+    places = FakePlaces()
+
+    async def fill() -> None:
+        for name in names:
+            place = await places(name)
+            place.document = Document(agent="secretagent", id="0" * 32)
+            place.document.insert(0, "SECRET")
+            place.closed = True
+
+    asyncio.run(fill())
+    places.opened.clear()
+    return places
+
+
+async def attack(server: Running, name: str, kind: str, headers: dict[str, str]) -> tuple[int, bytes, Any]:
+    """Try something on a document; the status of the handshake, all bytes that came, and the session."""
+    mine = Document(agent="mallory", id="0" * 32)
+    if kind == "backlog":
+        mine.insert(0, "EVIL")
+    session = Session(mine)
+    got = b""
+    async with aiohttp.ClientSession(headers=headers) as client:
+        try:
+            socket = await client.ws_connect(
+                server.url.replace("ws:", "http:") + name, timeout=aiohttp.ClientWSTimeout(ws_close=1.0)
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status, str(error.headers).encode(), session
+        if kind == "done first":
+            await socket.send_bytes(bytes([DONE, 0]))
+        elif kind == "garbage":
+            await socket.send_bytes(Random(name).randbytes(1000))
+        elif kind == "text":
+            await socket.send_str("hello")
+        elif kind == "oversized":
+            with suppress(ConnectionError):
+                await socket.send_bytes(bytes(MAX_MESSAGE + 100))
+        else:
+            while message := session.poll():
+                await socket.send_bytes(message)
+        acted = False
+        while True:
+            try:
+                message_in = await socket.receive(0.4)
+            except TimeoutError:
+                break
+            if message_in.type is not aiohttp.WSMsgType.BINARY:
+                got += repr(message_in).encode()
+                break
+            got += message_in.data
+            if kind in ("done first", "garbage", "text", "oversized"):
+                continue
+            session.receive(message_in.data)
+            if not acted and session.greeted:
+                acted = True
+                if kind == "ack":
+                    await socket.send_bytes(bytes([ACK, 1, 99, 99]))
+                elif kind == "presence":
+                    session.show("mallory", "EVIL")
+            if kind == "update" and acted and session._done_sent and not len(mine):
+                mine.insert(0, "EVIL")
+            while kind != "ack" and (message := session.poll()):
+                await socket.send_bytes(message)
+        await socket.close()
+    return 101, got, session
+
+
+def test_rights_over_websockets() -> None:
+    """No byte of a document reaches who may not read it, and nothing enters from who may not write."""
+    cases = list(itertools.product(RIGHTS, ("absent", "same", "other", "null"), KINDS))
+    names = ["-".join(case).replace(" ", "") for case in cases]
+    places = secret_places(names)
+
+    async def one(server: Running, case: tuple[str, str, str], name: str) -> None:
+        rights, origin, kind = case
+        resident = Document(agent="secretagent2")
+        url = server.url + name
+        allowed = RIGHTS[rights] if origin in ("absent", "same") else None
+        headers = {"Rights": rights, **origin_of(origin, server.port)}
+        if allowed is None:
+            status, got, _ = await attack(server, name, kind, headers)
+            assert status == 403
+            assert name not in places.opened, "it was opened for somebody without any right"
+            assert not any(secret in got for secret in SECRETS)
+            return
+        async with link(url, resident, headers={"Rights": "both"}) as friend:
+            await friend.synced()
+            friend.show("secretpresence")
+            attempt = asyncio.create_task(attack(server, name, kind, headers))
+            await asyncio.sleep(0.1)
+            resident.insert(0, "LATER ")
+            status, got, session = await attempt
+            assert status == 101
+            await friend.persisted()
+            leaked = [secret for secret in SECRETS if secret in got]
+            talked = kind in ("hello", "update", "presence")
+            if not allowed.read:
+                assert not leaked, (case, leaked)
+                assert session.document.content in ("", "EVIL")
+                # What it may send is taken, and what came of it concerns others only.
+                assert session.remaining == 0
+                assert not friend.presences
+            elif talked and (allowed.write or kind != "update"):
+                assert leaked == list(SECRETS), (case, leaked)
+            entered = "EVIL" in resident.content
+            assert entered == (allowed.write and kind in ("backlog", "update")), case
+            assert places.places[name].document.content.replace("EVIL", "") == "LATER SECRET"
+
+    async def main() -> None:
+        async with running(places, authenticate=by_header) as server:
+            gate = asyncio.Semaphore(20)
+
+            async def gated(case: tuple[str, str, str], name: str) -> None:
+                async with gate:
+                    await one(server, case, name)
+
+            found = await asyncio.gather(
+                *[gated(case, name) for case, name in zip(cases, names, strict=True)], return_exceptions=True
+            )
+            for case, error in zip(cases, found, strict=True):
+                if error is not None:
+                    raise AssertionError(f"{case}: {error!r}") from error
+
+    asyncio.run(main())
+
+
+def test_a_version_vector_is_not_for_who_may_not_read() -> None:
+    places = secret_places(["x"])
+
+    async def main() -> None:
+        async with running(places, authenticate=by_header) as server:
+            vectors = {}
+            for rights in ("write", "both"):
+                session = Session(Document(id="0" * 32))
+                channel = await link(server.url + "x", Document(), headers={"Rights": rights})._open_channel()
+                message = session.poll()
+                assert message is not None
+                await channel.send(message)
+                answer = await channel.receive()
+                assert answer is not None
+                (event,) = session.receive(answer)
+                assert isinstance(event, Greeted)
+                vectors[rights] = event.vector
+                await channel.close()
+            assert vectors == {"write": {}, "both": {"secretagent": [(0, 6)]}}
+
+    asyncio.run(main())
+
+
+def test_rights_over_http() -> None:
+    places = secret_places(["x"])
+
+    async def main() -> None:
+        async with running(places, authenticate=by_header) as server, aiohttp.ClientSession() as client:
+            for rights, origin, path in itertools.product(RIGHTS, ("absent", "same", "other", "null"), GETS):
+                headers = {"Rights": rights, **origin_of(origin, server.port)}
+                opened = len(places.opened)
+                async with client.get(f"http://127.0.0.1:{server.port}/x{path}", headers=headers) as response:
+                    got = await response.read() + str(response.headers).encode()
+                may = RIGHTS[rights]
+                if may is not None and may.read and origin in ("absent", "same"):
+                    assert response.status == 200, (rights, origin, path)
+                    assert response.headers["X-Content-Type-Options"] == "nosniff"
+                    assert b"SEC" in got or path == "/stat"
+                else:
+                    assert response.status == 403, (rights, origin, path)
+                    assert not any(secret in got for secret in (*SECRETS, b"SEC", b"0000000"))
+                    assert len(places.opened) == opened
+
+    asyncio.run(main())
+
+
+def test_what_http_gives() -> None:
+    places = secret_places(["x"])
+
+    async def main() -> None:
+        async with (
+            running(places) as server,
+            aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as client,
+        ):
+
+            async def get(path: str) -> tuple[int, str]:
+                async with client.get(path) as response:
+                    return response.status, await response.text(errors="replace")
+
+            assert await get("/x") == (200, "SECRET")
+            assert await get("/x?at=secretagent:2") == (200, "SEC")
+            assert await get("/x?at=root") == (200, "")
+            assert (await get("/x?at=secretagent:9"))[0] == 404
+            assert (await get("/x?at=nonsense"))[0] == 400
+            history = json.loads((await get("/x/history"))[1])
+            assert history["runs"] == [["secretagent", 0, [], [[0, 0, "SECRET"]]]]
+            history = json.loads((await get("/x/history?since=secretagent:3"))[1])
+            assert history["runs"] == [["secretagent", 4, [["secretagent", 3]], [[4, 0, "ET"]]]]
+            assert (await get("/x/history?since=nobody:3"))[0] == 404
+            assert json.loads((await get("/x/stat"))[1])["events"] == 6
+            async with client.get("/x/encoded") as response:
+                assert Document.decode(await response.read()).content == "SECRET"
+            assert (await get("/x/what"))[0] == 404
+            async with client.post("/x", data=b"EVIL") as response:
+                assert response.status == 405
+
+    asyncio.run(main())
+
+
+def test_what_is_not_there_is_not_made(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            running(files(tmp_path), authenticate=by_header) as server,
+            aiohttp.ClientSession() as client,
+        ):
+            for path in GETS:
+                async with client.get(
+                    f"http://127.0.0.1:{server.port}/new{path}", headers={"Rights": "both"}
+                ) as response:
+                    assert response.status == 404
+            async with link(server.url + "new", Document(), headers={"Rights": "read"}) as one:
+                with pytest.raises(SyncError, match="404"):
+                    await asyncio.wait_for(one.synced(), 2)
+            await until(lambda: not len(server.hub))
+            assert list(tmp_path.iterdir()) == []
+            async with link(server.url + "new", Document(), headers={"Rights": "write"}) as one:
+                await one.persisted()
+            assert [path.name for path in tmp_path.iterdir()] == ["new.egw"]
+            async with client.get(
+                f"http://127.0.0.1:{server.port}/new", headers={"Rights": "both"}
+            ) as response:
+                assert response.status == 200
+
+    asyncio.run(main())
+
+
+BAD_NAMES = (
+    "..", ".", ".hidden", "a/b", "../x", "a\\b", "nul\0", "tab\t", "new\nline", "\x7f", "trailing.",
+    "trailing ", " leading", "x" * 201, "ü" * 101, "cafe\u0301", "\u202egpj.exe", "\ufeffx",
+    "zero\u200bwidth", "a\u2028b", "\uff0e\uff0e", "a\uff0fb", "\u2100", "\u2026", "\ud800", "",
+)  # fmt: skip
+GOOD_NAMES = (
+    "notes",
+    "a.b",
+    "Käse",
+    "ab c",
+    "x" * 200,
+    "漢字",
+    "👩\u200d👩\u200d👧",
+    "a%2Fb",
+    "-",
+    "~",
+    "a:b",
+    "q?x#y",
+)
+
+
+def test_names() -> None:
+    for name in BAD_NAMES:
+        with pytest.raises(DecodeError):
+            check_name(name)
+    for name in GOOD_NAMES:
+        assert check_name(name) == name
+
+
+def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "inner" / "docs"
+    folder.mkdir(parents=True)
+
+    async def ask(server: Running, target: str, upgrade: bool) -> int:
+        more = (
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            if upgrade
+            else "Connection: close\r\n"
+        )
+        reader, writer = await raw(
+            server.port, f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{more}\r\n".encode()
+        )
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+        await writer.wait_closed()
+        return status
+
+    async def main() -> None:
+        async with running(files(folder)) as server:
+            for name in BAD_NAMES:
+                if name in ("", "\ud800"):
+                    continue  # no path has these
+                target = "/" + quote(name, safe="", errors="surrogatepass")
+                for upgrade in (False, True):
+                    status = await ask(server, target, upgrade)
+                    assert status == 400, name
+            for target in (
+                "/..",
+                "/../x",
+                "/%2e%2e",
+                "/%2e%2e%2fx",
+                "/..%2f..%2fx",
+                "//x",
+                "/x%00",
+                "/x%2f..",
+                "/%5c..%5cx",
+            ):
+                for upgrade in (False, True):
+                    assert await ask(server, target, upgrade) in (400, 404), target
+            for name in GOOD_NAMES:
+                async with link(server.url + quote(name, safe=""), Document()) as one:
+                    await one.persisted()
+        assert {path.name for path in folder.iterdir()} == {f"{name}.egw" for name in GOOD_NAMES}
+        assert [path.name for path in tmp_path.rglob("*") if path.parent != folder] == ["inner", "docs"]
+
+    asyncio.run(main())
+
+
+def test_nothing_is_buffered_before_authentication() -> None:
+    """While it takes time to find out who it is, nothing is opened, and what they send stays with them."""
+
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def slowly(_: str, __: web.Request) -> Permission | None:
+            await gate.wait()
+            return None
+
+        places = FakePlaces()
+        async with running(places, authenticate=slowly) as server:
+            reader, writer = await raw(
+                server.port,
+                b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+            )
+            writer.transport.set_write_buffer_limits(high=0)
+            sent = 0
+            with suppress(TimeoutError):
+                while sent < 200 << 20:
+                    writer.write(bytes(1 << 20))
+                    await asyncio.wait_for(writer.drain(), 0.3)
+                    sent += 1 << 20
+            assert sent < 30 << 20, "only the system's buffers take something"
+            assert places.opened == []
+            gate.set()
+            assert b"403" in await reader.readline()
+            writer.transport.abort()
+
+    asyncio.run(main())
+
+
+def test_local_only_asks_for_the_name_of_this_machine(tmp_path: Path) -> None:
+    """A page of another site can make its own name lead here, but then it says so."""
+
+    async def main() -> None:
+        async with running(files(tmp_path), authenticate=local_only) as server:
+            for host, status in {
+                f"127.0.0.1:{server.port}": 404,
+                "localhost": 404,
+                "LOCALHOST:80": 404,
+                "[::1]:8080": 404,
+                "evil.example": 403,
+                "127.0.0.1.evil.example": 403,
+                "localhost.evil.example": 403,
+                "[::1": 403,
+                "": 403,
+            }.items():
+                reader, writer = await raw(
+                    server.port, f"GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+                )
+                assert int((await reader.readline()).split()[1]) == status, host
+                writer.close()
+                await writer.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_odd_headers_are_refused() -> None:
+    async def main() -> None:
+        async with running(FakePlaces(), authenticate=Token("t\u00f6ken")) as server:
+            for header in (
+                b"Origin: http://[",
+                b"Authorization: Bearer \xff\xfe",
+                b"Authorization: Bearer ",
+                b"Authorization: t\xc3\xb6ken",
+            ):
+                reader, writer = await raw(
+                    server.port, b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n" + header + b"\r\n\r\n"
+                )
+                assert b"403" in await reader.readline(), header
+                writer.close()
+                await writer.wait_closed()
+            async with aiohttp.ClientSession() as client:
+                for url in ("x?token=t%C3%B6ken", "x"):
+                    async with client.get(
+                        f"http://127.0.0.1:{server.port}/{url}",
+                        headers={} if "?" in url else {"Authorization": "bearer t\u00f6ken"},
+                    ) as response:
+                        assert response.status == 404
+
+    asyncio.run(main())
+
+
+def test_origins_that_may() -> None:
+    async def main() -> None:
+        async with (
+            running(FakePlaces(), origins=["https://app.example"]) as server,
+            aiohttp.ClientSession() as client,
+        ):
+            for origin, status in {"https://app.example": 404, "https://other.example": 403}.items():
+                async with client.get(
+                    f"http://127.0.0.1:{server.port}/x", headers={"Origin": origin}
+                ) as response:
+                    assert response.status == status
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_opened_is_not_explained(tmp_path: Path) -> None:
+    """Where documents are is nobody's business; who waits for one that is locked connects later."""
+    path = tmp_path / "x.egw"
+    (tmp_path / "bad.egw").write_bytes(b"no such file")
+
+    async def main() -> None:
+        async with running(files(tmp_path)) as server, aiohttp.ClientSession() as client:
+            with EgwFile.open(path, create="text") as held:
+                held.document.insert(0, "hello")
+                for name in ("x", "bad"):
+                    async with client.get(f"http://127.0.0.1:{server.port}/{name}") as response:
+                        assert response.status == 503
+                        assert str(tmp_path) not in await response.text()
+                document = Document()
+                async with link(server.url + "x", document) as one:
+                    await asyncio.sleep(0.2)
+                    assert not one.connected
+                    assert one.error is None
+                    await asyncio.to_thread(held.close)
+                    await asyncio.wait_for(one.synced(), 5)
+                    assert document.content == "hello"
+
+    asyncio.run(main())
+
+
+class Deaf:
+    """A channel whose owner stops reading."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.hears = asyncio.Event()
+        self.hears.set()
+        self.send = channel.send
+        self.close = channel.close
+
+    async def receive(self) -> bytes | None:
+        await self.hears.wait()
+        return await self.channel.receive()
+
+
+def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "SEND_TIMEOUT", 0.5)
+
+    async def main() -> None:
+        async with running(FakePlaces()) as server:
+            channels: list[Deaf] = []
+            slow, writer, reader = Document(agent="slow"), Document(agent="writer"), Document(agent="reader")
+            open_channel = link(server.url + "x", slow)._open_channel
+
+            async def open_deaf() -> Channel:
+                channels.append(Deaf(await open_channel()))
+                return channels[-1]
+
+            rng = Random(1)
+            loop = asyncio.get_running_loop()
+            async with (
+                Link(slow, open_deaf) as one,
+                link(server.url + "x", writer) as two,
+                link(server.url + "x", reader) as three,
+            ):
+                await asyncio.gather(one.synced(), two.synced(), three.synced())
+                room = server.hub._rooms["x"]
+                channels[0].hears.clear()
+                waits = []
+                biggest = 0
+                first = loop.time()
+                while len(room.peers) == 3:
+                    assert loop.time() - first < 15, "the slow one is never dropped"
+                    writer.insert(0, rng.randbytes(150_000).hex())
+                    begun = loop.time()
+                    await asyncio.wait_for(two.persisted(), 5)
+                    await until(lambda: len(reader) == len(writer))
+                    waits.append(loop.time() - begun)
+                    for peer in room.peers.values():
+                        socket = peer.channel
+                        assert isinstance(socket, transport.WebSocket)
+                        assert socket._transport is not None
+                        biggest = max(biggest, socket._transport.get_write_buffer_size())
+                assert sorted(waits)[len(waits) // 2] < 0.3, "others wait"
+                assert biggest < 3 << 20, f"{biggest} bytes wait in a socket's buffer"
+                assert len(slow) < len(writer)
+                channels[0].hears.set()
+                await until(lambda: len(slow) == len(writer), 10)
+                assert slow.content == writer.content
+                assert len(channels) > 1, "over another connection"
+
+    asyncio.run(main())
+
+
+def test_the_dead_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends find out that the other one does not answer any more."""
+    monkeypatch.setattr(transport, "HEARTBEAT", 0.2)
+
+    async def main() -> None:
+        async with running(FakePlaces()) as server:
+            reader, writer = await raw(
+                server.port,
+                b"GET /x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+            )
+            assert b"101" in await reader.readline()
+            async with link(server.url + "x", Document()) as alive:
+                await alive.synced()
+                room = server.hub._rooms["x"]
+                assert len(room.peers) == 2
+                await until(lambda: len(room.peers) == 1, 3)
+                await asyncio.sleep(0.5)
+                assert alive.connected, "who answers stays"
+            writer.transport.abort()
+
+        connections = 0
+
+        async def silent(request: web.Request) -> web.WebSocketResponse:
+            nonlocal connections
+            connections += 1
+            socket = web.WebSocketResponse(autoping=False)
+            await socket.prepare(request)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            return socket
+
+        app = web.Application(handler_args={"handler_cancellation": True})
+        app.router.add_get("/x", silent)
+        async with serving(app) as port, link(f"ws://127.0.0.1:{port}/x", Document()):
+            await until(lambda: connections >= 2, 3)
+
+    asyncio.run(main())
+
+
+def test_messages_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends very many is read slowly, and nobody else is."""
+    monkeypatch.setattr(transport, "RATE", 100.0)
+    monkeypatch.setattr(transport, "BURST", 10.0)
+
+    async def main() -> None:
+        async with running(FakePlaces()) as server:
+            loop = asyncio.get_running_loop()
+            fast, calm = Document(agent="fast"), Document(agent="calm")
+            async with link(server.url + "x", fast) as one, link(server.url + "x", calm) as two:
+                await asyncio.gather(one.synced(), two.synced())
+
+                async def hurry() -> None:
+                    for i in range(60):
+                        one.show(i)
+                        await asyncio.sleep(0.001)
+
+                begun = loop.time()
+                hurrying = asyncio.create_task(hurry())
+                await until(lambda: two.presences)
+                calm.insert(0, "x")
+                await asyncio.wait_for(two.persisted(), 0.3)
+                await until(lambda: two.presences.get("fast") == 59)
+                assert loop.time() - begun > 0.35
+                await hurrying
+
+    asyncio.run(main())
+
+
+def test_plugins_are_asked(tmp_path: Path) -> None:
+    class Doorman:
+        @hookimpl
+        async def authenticate(self, name: str, request: Any) -> Permission | None:
+            await asyncio.sleep(0)
+            return Permission("known") if request.query.get("who") == "me" and name == "x" else None
+
+    doorman = Doorman()
+    manager().register(doorman)
+
+    async def main() -> None:
+        async with running(files(tmp_path), authenticate=None) as server:
+            async with link(server.url + "x?who=me", Document()) as one:
+                await one.persisted()
+            for name in "y?who=me", "x?who=you", "x":
+                async with link(server.url + name, Document()) as one:
+                    with pytest.raises(SyncError, match="403"):
+                        await asyncio.wait_for(one.synced(), 2)
+
+    try:
+        asyncio.run(main())
+    finally:
+        manager().unregister(doorman)
+
+
+def test_without_a_plugin_nobody_may(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            running(files(tmp_path), authenticate=None) as server,
+            link(server.url + "x", Document()) as one,
+        ):
+            with pytest.raises(SyncError, match="403"):
+                await asyncio.wait_for(one.synced(), 2)
+
+    asyncio.run(main())
+
+
+def test_embedded_beside_other_routes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def home(_: web.Request) -> web.Response:
+            return web.Response(text="home")
+
+        app = web.Application()
+        app.router.add_get("/", home)
+        app.router.add_get("/about", home)
+        hub = setup(app, files(tmp_path), prefix="/docs", authenticate=transport.anybody)
+        async with serving(app) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            document = Document()
+            async with link(f"ws://127.0.0.1:{port}/docs/about", document) as one:
+                document.insert(0, "synced")
+                await one.persisted()
+            for path, text in {"/": "home", "/about": "home", "/docs/about": "synced"}.items():
+                async with client.get(path) as response:
+                    assert await response.text() == text
+        assert hub.closed
+        assert not len(hub)
+
+    asyncio.run(main())
+
+
+def serve(open_place: Any, ready: Callable[[str], None], **options: Any) -> Any:
+    return AiohttpTransport().serve(open_place, **{"host": "127.0.0.1", "port": 0, "ready": ready, **options})
+
+
+def test_who_is_let_in_by_default(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(SyncError, match="say who may"):
+            await serve(files(tmp_path), lambda _: None, host="0.0.0.0")
+        for options, allowed in (
+            ({}, [{}]),
+            ({"token": "t"}, [{"token": "t"}]),
+            ({"anyone": True, "host": "0.0.0.0"}, [{}]),
+        ):
+            urls: list[str] = []
+            task = asyncio.create_task(serve(files(tmp_path), urls.append, **options))
+            await until(lambda urls=urls: urls)  # type: ignore[misc]
+            url = urls[0].replace("0.0.0.0", "127.0.0.1") + "x"
+            for one in allowed:
+                async with link(url, Document(), **one) as found:
+                    await asyncio.wait_for(found.persisted(), 2)
+            if "token" in options:
+                for wrong in ({}, {"token": "u"}):
+                    async with link(url, Document(), **wrong) as found:
+                        with pytest.raises(SyncError, match="403"):
+                            await asyncio.wait_for(found.persisted(), 2)
+                fetched = await AiohttpTransport().fetch(url, token="t")
+                assert Document.decode(fetched).content == ""
+                with pytest.raises(SyncError, match="403"):
+                    await AiohttpTransport().fetch(url)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        with pytest.raises(ConnectionError):
+            await AiohttpTransport().fetch(f"http://127.0.0.1:{free_port()}/x")
+
+    asyncio.run(main())
+
+
+def test_servers_are_killed(tmp_path: Path) -> None:
+    crashes = asyncio.run(crash(10, tmp_path, clients=4, seed=1))
+    assert not crashes.errors, crashes.errors
+    assert (crashes.kills, crashes.terms) == (5, 5)
+    assert sum(client.acknowledged for client in crashes.clients) > 500
+    assert crashes.reconnections > 15
