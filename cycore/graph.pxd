@@ -73,12 +73,13 @@ cdef class Graph:
 
     cdef inline Py_ssize_t find(self, int64_t lv) noexcept nogil:
         """The row that holds `lv`. O(log runs), O(1) in the last row."""
-        cdef Py_ssize_t lo = 0
         cdef Py_ssize_t hi = self.n_runs - 1
+        return hi if self.run[hi].lv <= lv else self.find_between(lv, 0, hi)
+
+    cdef inline Py_ssize_t find_between(self, int64_t lv, Py_ssize_t lo, Py_ssize_t hi) noexcept nogil:
+        """The row that holds `lv`, where run[lo].lv <= lv < run[hi].lv."""
         cdef Py_ssize_t mid
-        if self.run[hi].lv <= lv:
-            return hi
-        while hi - lo > 1:  # run[lo].lv <= lv < run[hi].lv
+        while hi - lo > 1:
             mid = (lo + hi) >> 1
             if self.run[mid].lv <= lv:
                 lo = mid
@@ -89,7 +90,7 @@ cdef class Graph:
     cdef inline Py_ssize_t find_late(self, int64_t lv) noexcept nogil:
         """The same, quicker where `lv` is not far from the end. O(log of the runs after it)."""
         cdef Py_ssize_t hi = self.n_runs - 1
-        cdef Py_ssize_t lo, mid
+        cdef Py_ssize_t lo
         cdef Py_ssize_t step = 1
         if self.run[hi].lv <= lv:
             return hi
@@ -98,13 +99,7 @@ cdef class Graph:
             hi = lo
             step <<= 1
             lo = hi - step if hi > step else 0
-        while hi - lo > 1:
-            mid = (lo + hi) >> 1
-            if self.run[mid].lv <= lv:
-                lo = mid
-            else:
-                hi = mid
-        return lo
+        return self.find_between(lv, lo, hi)
 
     cdef inline int64_t run_end(self, Py_ssize_t i) noexcept nogil:
         return self.run[i + 1].lv if i + 1 < self.n_runs else self.n

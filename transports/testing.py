@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,9 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from egwalker.document import Document
-
-NETWORK = "egwalker.transports.memory"
-"""Where `Network` is. This package imports no transport."""
+from egwalker.transports.memory import Network
 
 
 class Pair(NamedTuple):
@@ -71,17 +68,17 @@ def document_pair() -> Pair:
 
 
 @pytest.fixture
-def make_network(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def make_network(request: pytest.FixtureRequest) -> Callable[..., Network]:
     """A function that makes a `Network` with the given faults; its seed comes from the test's name."""
 
-    def make(**faults: Any) -> Any:
+    def make(**faults: Any) -> Network:
         faults.setdefault("seed", zlib.crc32(request.node.nodeid.encode()))
-        return importlib.import_module(NETWORK).Network(**faults)
+        return Network(**faults)
 
     return make
 
 
 @pytest.fixture
-def faulty_network(make_network: Callable[..., Any]) -> Any:
+def faulty_network(make_network: Callable[..., Network]) -> Network:
     """A `Network` that loses 30 % of all messages, doubles 50 % and reorders 20 %."""
     return make_network(loss=0.3, duplication=0.5, reorder=0.2)

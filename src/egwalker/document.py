@@ -49,7 +49,7 @@ from egwalker.versions import (
 PackedRun = tuple[str, int, Version, tuple[tuple[int, int, Packed], ...]]
 """A `Run` whose content is in the packed form."""
 
-ID_BYTES = 16
+ID_BYTES = encoding.ID_BYTES[encoding.WHOLE_ID]
 
 NAME_LETTERS = string.ascii_letters + string.digits
 NAME_LENGTH = 10
