@@ -689,6 +689,48 @@ cdef class Graph:
                 hi = mid
         return lo < self.heads.critical.n and self.heads.critical.at[lo].start <= lv
 
+    def version_at(self, n: int):
+        """The version that the first `n` events make, ascending: these are closed under parents, whatever `n`.
+
+        O(log rows + rows from the last critical event among them on).
+        """
+        cdef Heads front
+        cdef Py_ssize_t i
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.heads.critical.n
+        cdef Py_ssize_t mid
+        cdef int64_t at, end, stop, before
+        if not 0 <= n <= self.n:
+            raise VersionError(f"the first {n} events: there are {self.n}")
+        stop = n
+        while lo < hi:  # how many critical ranges begin below `stop`
+            mid = (lo + hi) >> 1
+            if self.heads.critical.at[mid].start < stop:
+                lo = mid + 1
+            else:
+                hi = mid
+        memset(&front, 0, sizeof(front))
+        try:
+            at = 0
+            if lo:
+                # All that came later follows this event.
+                at = min(self.heads.critical.at[lo - 1].end, stop)
+                push(&front.front, at - 1)
+            i = self.find(at) if at < stop else 0
+            while at < stop:
+                end = min(self.run_end(i), stop)
+                if at == self.run[i].lv:
+                    heads_add(&front, self.parents_of(i), self.run[i].n_parents, at, end)
+                else:
+                    before = at - 1
+                    heads_add(&front, &before, 1, at, end)
+                at = end
+                i += 1
+            return tuple([front.front.at[i] for i in range(front.front.n)])
+        finally:
+            free(front.front.at)
+            free(front.critical.at)
+
     # --- copying and checking ---------------------------------------------------------------------------------
 
     def copy(self):

@@ -8,9 +8,9 @@ from random import Random
 from typing import Any
 
 import generate
-from oracle import Sequence, Txn
+from oracle import Id, Sequence, Txn
 
-from egwalker import Document, Run
+from egwalker import Document, Run, Span
 
 DOC_ID = "0123456789abcdef" * 2
 """Of all documents that are replicas of one another without being forked."""
@@ -39,6 +39,10 @@ def expect(what: str, found: Any, wanted: Any) -> None:
     raise MismatchError(f"{what}: {found!r} instead of {wanted!r}")
 
 
+def single_ids(spans: Iterable[Span]) -> list[Id]:
+    return [(agent, seq) for agent, start, end in spans for seq in range(start, end)]
+
+
 def expect_text(doc: Document, document: Sequence, known: int, when: str) -> None:
     expect(f"text {when}", doc.content, document.content(known))
 
@@ -52,10 +56,12 @@ def expect_same(doc: Document, document: Sequence, known: int, when: str) -> Non
 
 
 def expect_checkouts(rng: Random, doc: Document, document: Sequence, known: int, count: int) -> None:
-    """Random past versions come out as the oracle has them."""
+    """Random past versions come out as the oracle has them, and so does who wrote them."""
     for _ in range(count):
         version, past = generate.random_version(rng, document.graph, known)
         expect(f"checkout of {version}", doc.checkout(version), document.content(past))
+        authors = [node.id for node in document.visible(past)]
+        expect(f"blame of {version}", single_ids(doc.blame(version)), authors)
 
 
 def stored_order(txns: Seq[Txn], text: str) -> None:

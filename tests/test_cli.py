@@ -171,6 +171,46 @@ class TestCat:
         assert "agent:seq" in run.refused("cat", "a.json", "--at", version)
 
 
+class TestBlame:
+    def test_lines(self, run: Runner) -> None:
+        doc = document("a.json", "alice", "held\n")
+        bob = doc.fork("bob\n")
+        bob.insert(2, "l" * 50)
+        Path("b.json").write_bytes(json_history.dumps(bob))
+        result = run.done("blame", "b.json")
+        assert result.out.splitlines() == [
+            'alice:0..1  "he"',
+            f'bob\\n:0..49  "{"l" * 39}...',
+            'alice:2..4  "ld\\n"',
+        ]
+        assert result.err == "b.json at bob\\n:49: 3 pieces by 2 agents, 55 code points\n"
+        result = run.done("blame", "b.json", "--at", "alice:1")
+        assert result.out == 'alice:0..1  "he"\n'
+        assert result.err == "b.json at alice:1: 1 piece by 1 agent, 2 code points\n"
+
+    def test_json(self, run: Runner) -> None:
+        doc = document("a.json", "alice", [1, {"a": "x" * 100}], kind="list")
+        doc.delete(0)
+        Path("a.json").write_bytes(json_history.dumps(doc))
+        assert json.loads(run.done("blame", "a.json", "--json").out) == {
+            "agent": "alice",
+            "seq": 1,
+            "length": 1,
+            "content": [{"a": "x" * 100}],
+        }
+        assert run.done("blame", "a.json", "--json", "--at", "root").out == ""
+
+    def test_one_element(self, run: Runner) -> None:
+        document("a.json", "alice", "h")
+        assert run.done("blame", "a.json").out == 'alice:0  "h"\n'
+
+    def test_no_version(self, run: Runner) -> None:
+        document("a.json", "alice", "hello")
+        assert "agent:seq" in run.refused("blame", "a.json", "--at", "alice")
+        assert "event bob:0 is not held" in run.refused("blame", "a.json", "--at", "bob:0")
+        assert "No such file" in run.refused("blame", "b.json")
+
+
 class TestLog:
     def test_lines(self, run: Runner) -> None:
         doc = document("a.json", "alice", "hello")
@@ -502,10 +542,10 @@ class TestHelp:
 
     def test_help_names_all(self, run: Runner) -> None:
         out = run.done("--help").out
-        for word in ("import", "cat", "log", "stat", "merge", "export", ".json.gz", ".txt"):
+        for word in ("import", "cat", "blame", "log", "stat", "merge", "export", ".json.gz", ".txt"):
             assert word in out
 
-    @pytest.mark.parametrize("command", ["import", "cat", "log", "stat", "merge", "export"])
+    @pytest.mark.parametrize("command", ["import", "cat", "blame", "log", "stat", "merge", "export"])
     def test_of_each_command(self, run: Runner, command: str) -> None:
         out = run.done(command, "--help").out
         assert out.startswith(f"usage: egwalker {command}")
@@ -547,7 +587,7 @@ class TestProcess:
         )
         assert len(done.stdout) == 1_000_000
 
-    @pytest.mark.parametrize("command", ["cat", "log"])
+    @pytest.mark.parametrize("command", ["cat", "blame", "log"])
     def test_nobody_reads_the_output(self, command: str) -> None:
         doc = Document()
         parents: tuple[tuple[str, int], ...] = ()

@@ -10,6 +10,7 @@ from random import Random
 
 from benchmarks import traces
 from egwalker import Document, Run
+from egwalker.cycore.blame import blame
 from egwalker.cycore.walker import Checkout, walk
 
 setup_cache = traces.setup_cache
@@ -47,10 +48,14 @@ class PastVersion:
 
     def setup(self, trace: str, part: float) -> None:
         self.log = traces.recorded(trace)
-        self.version = traces.prefix(self.log, int(len(self.log) * part))
+        self.version = self.log.graph.version_at(int(len(self.log) * part))
 
     def time_checkout(self, _trace: str, _part: float) -> None:
         traces.checkout(self.log, self.version)
+
+    def time_blame(self, _trace: str, _part: float) -> None:
+        """Who wrote what of it."""
+        blame(self.log, self.version)
 
 
 class PartialMerge:
@@ -96,7 +101,7 @@ class TwoDocuments:
 def past(trace: str, new: int) -> Checkout:
     """The document of a trace without its last `new` events."""
     log = traces.recorded(trace)
-    return traces.checkout(log, traces.prefix(log, len(log) - new))
+    return traces.checkout(log, log.graph.version_at(len(log) - new))
 
 
 @cache

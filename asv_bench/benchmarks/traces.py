@@ -93,13 +93,6 @@ def finished(name: str) -> Document:
     return document
 
 
-def prefix(log: OpLog, events: int) -> tuple[int, ...]:
-    """The version of the first `events` events."""
-    part = log.copy()
-    part.truncate(events)
-    return part.graph.frontier
-
-
 def checkout(log: OpLog, version: tuple[int, ...]) -> Checkout:
     """What a log holds at a version."""
     found = Checkout(log)

@@ -25,11 +25,11 @@ from egwalker.json_history import Loaded, to_json
 from egwalker.plugin_manager import provided
 from egwalker.stats import encoded_sizes, stats
 from egwalker.types import DEFAULT_KIND
-from egwalker.versions import Run, Span, format_version, parse_version
+from egwalker.versions import Run, Span, Version, format_version, parse_version
 
 SHOWN_EDITS = 4
 SHOWN_CONTENT = 40
-"""How many edits of a run, and how much JSON of an edit's content, `log` shows."""
+"""How many edits of a run, and how much JSON of some content, is shown for people."""
 
 TOKEN = "EGWALKER_TOKEN"
 """The environment variable with what says who is there, to a server."""
@@ -220,18 +220,50 @@ def import_(args: argparse.Namespace) -> None:
     show(f"imported {args.source}: {summary(document)}{remark}{kept}; wrote {write(document, args.out)}")
 
 
-def cat(args: argparse.Namespace) -> None:
-    """Print a document's content and nothing else: a text as it is, any other content as one line of JSON."""
+def past(args: argparse.Namespace) -> tuple[Document, Version, Any]:
+    """The document asked for, the version of it, and the content there."""
     document = read(args.document).document
     try:
         version = document.version if args.at is None else parse_version(args.at)
         content = document.content if args.at is None else document.checkout(version)
     except EgwalkerError as error:
         raise FailureError(f"{args.document} has no version {printable(args.at)}: {reason(error)}") from error
+    return document, version, content
+
+
+def heads(version: Version) -> str:
+    """A version for people, where it was not asked for."""
+    return (
+        printable(format_version(version)) if len(version) <= SHOWN_EDITS else counted(len(version), "head")
+    )
+
+
+def cat(args: argparse.Namespace) -> None:
+    """Print a document's content and nothing else: a text as it is, any other content as one line of JSON."""
+    document, version, content = past(args)
     out = content if isinstance(content, str) else to_json(content).decode() + "\n"
     emit(out.encode())
-    at = printable(format_version(version)) if len(version) <= SHOWN_EDITS else counted(len(version), "head")
-    say(f"{args.document} at {at}: {size_of(document, len(content))}")
+    say(f"{args.document} at {heads(version)}: {size_of(document, len(content))}")
+
+
+def blame(args: argparse.Namespace) -> None:
+    """Show who wrote what of a document: a line for each piece of it, from its start to its end."""
+    document, version, content = past(args)
+    spans = document.blame(version)
+    at = 0
+    for agent, start, end in spans:
+        length = end - start
+        written = content[at : at + length]
+        at += length
+        if args.json:
+            found = {"agent": agent, "seq": start, "length": length, "content": written}
+            show(to_json(found).decode())
+        else:
+            show(f"{ids(agent, start, length)}  {shortened(written)}")
+    say(
+        f"{args.document} at {heads(version)}: {counted(len(spans), 'piece')} "
+        f"by {counted(len({span.agent for span in spans}), 'agent')}, {size_of(document, len(content))}"
+    )
 
 
 def log(args: argparse.Namespace) -> None:
@@ -257,9 +289,19 @@ def json_line(run: Run) -> str:
 
 def line(run: Run) -> str:
     """A run for people: its ids, what it came after, and what it did, shortened."""
-    last = run.seq + run.length - 1
-    ids = f"{run.agent}:{run.seq}" + (f"..{last}" if last > run.seq else "")
-    return f"{printable(ids)}  after {printable(format_version(run.parents))}  {'; '.join(edits(run))}"
+    after = printable(format_version(run.parents))
+    return f"{ids(run.agent, run.seq, run.length)}  after {after}  {'; '.join(edits(run))}"
+
+
+def ids(agent: str, seq: int, length: int) -> str:
+    """The ids of consecutive events of an agent."""
+    return printable(f"{agent}:{seq}" + (f"..{seq + length - 1}" if length > 1 else ""))
+
+
+def shortened(content: Any) -> str:
+    """The beginning of some content, as JSON."""
+    shown = to_json(content[: SHOWN_CONTENT + 1]).decode()
+    return printable(shown[:SHOWN_CONTENT]) + ("..." if len(shown) > SHOWN_CONTENT else "")
 
 
 def edits(run: Run) -> Iterator[str]:
@@ -268,9 +310,7 @@ def edits(run: Run) -> Iterator[str]:
         if deleted:
             yield f"delete {deleted} at {pos}"
         if inserted:
-            shown = to_json(inserted[: SHOWN_CONTENT + 1]).decode()
-            cut = len(shown) > SHOWN_CONTENT
-            yield f"insert {printable(shown[:SHOWN_CONTENT]) + ('...' if cut else '')} at {pos}"
+            yield f"insert {shortened(inserted)} at {pos}"
     if len(run.ops) > SHOWN_EDITS:
         yield f"{len(run.ops) - SHOWN_EDITS:,} more"
 
@@ -448,14 +488,22 @@ def parser() -> Parser:
     path(found, "OUT", "the document to write, or to bring this into")
     found.add_argument("--force", action="store_true", help="replace OUT, whatever it holds")
 
+    def at(where: argparse.ArgumentParser, what: str) -> None:
+        where.add_argument(
+            "--at",
+            metavar="VERSION",
+            help=f"the version {what}, as agent:seq,agent:seq (`log` shows them), root for the one before "
+            "all events; the latest one if not given",
+        )
+
     found = command("cat", cat)
     path(found, "DOCUMENT", "the document to print")
-    found.add_argument(
-        "--at",
-        metavar="VERSION",
-        help="the version to print, as agent:seq,agent:seq (`log` shows them), root for the one before all "
-        "events; the latest one if not given",
-    )
+    at(found, "to print")
+
+    found = command("blame", blame)
+    path(found, "DOCUMENT", "the document to show the authors of")
+    at(found, "to show")
+    found.add_argument("--json", action="store_true", help="one JSON object a line, nothing shortened")
 
     found = command("log", log)
     path(found, "DOCUMENT", "the document to list")

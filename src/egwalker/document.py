@@ -1,5 +1,6 @@
 """Documents: an append-only history of everybody's edits, and the content that it makes."""
 
+import operator
 import secrets
 import string
 import threading
@@ -11,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from egwalker import encoding
 from egwalker.branch import Branch
 from egwalker.cursor import Cursor
-from egwalker.cycore import decoder, encoder, order
+from egwalker.cycore import blame, decoder, encoder, order
 from egwalker.cycore.errors import (
     AgentError,
     CausalityError,
@@ -35,6 +36,7 @@ from egwalker.versions import (
     Group,
     Id,
     Run,
+    Span,
     Version,
     VersionVector,
     check_agent,
@@ -311,6 +313,12 @@ class Document:
             vector = self._log.graph.version_vector()
             return vector if self._older is None else joined(self._older.summary.vector, vector)
 
+    @property
+    def events(self) -> int:
+        """How many events are held. O(1)."""
+        with self._lock:
+            return self._events()
+
     def _events(self) -> int:
         return len(self._log) + (0 if self._older is None else self._older.summary.events)
 
@@ -327,6 +335,42 @@ class Document:
             checkout = Checkout(log)
             checkout.merge(to_local(log.graph, version))
             return self._type.unpack(checkout.content())
+
+    def blame(self, version: Iterable[Id] | None = None) -> list[Span]:
+        """Who wrote what of the content at a version, by default the current one: the ids of its elements.
+
+        Each span stands for `end - start` elements that one agent inserted one after the other; together they
+        are the content. `VersionError` if the version is not held. O(events before it, in runs, times log n).
+
+        >>> doc = Document(agent="alice")
+        >>> doc.insert(0, "held")
+        >>> bob = doc.fork("bob")
+        >>> bob.insert(2, "llo wor")
+        >>> bob.blame()
+        [Span(agent='alice', start=0, end=2), Span(agent='bob', start=0, end=7),
+         Span(agent='alice', start=2, end=4)]
+        """
+        with self._lock:
+            log = self._history()
+            local = log.graph.frontier if version is None else to_local(log.graph, version)
+            # There may be very many, as in `_unpack`.
+            new = tuple.__new__
+            return [new(Span, found) for found in blame.blame(log, local)]
+
+    def version_at(self, n: int) -> Version:
+        """The version after the first `n` of the `events`, in the order in which this replica took them in.
+
+        `n` from 0 on goes through the whole past, one event at a time; another replica may have another
+        order. `VersionError` beyond `events`. O(log n + runs concurrent with the last of them).
+
+        >>> doc = Document(agent="alice")
+        >>> doc.insert(0, "abc")
+        >>> doc.events, doc.version_at(2), doc.checkout(doc.version_at(2))
+        (3, (('alice', 1),), 'ab')
+        """
+        with self._lock:
+            graph = self._history().graph
+            return graph.ids(graph.version_at(operator.index(n)))
 
     def branch(self, version: Iterable[Id] | None = None) -> Branch:
         """A view of the document at a version, by default the current one, which can be edited and merged."""
