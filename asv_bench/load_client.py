@@ -22,7 +22,8 @@ from zlib import crc32
 
 from egwalker import Document, encoding
 from egwalker.cycore.columns import varint
-from egwalker.session import ACK, COUNTER, UPDATE, Changed, Session
+from egwalker.messages import ACK, COUNTER, UPDATE
+from egwalker.session import Changed, Session
 
 if TYPE_CHECKING:
     from pycrdt import Doc, Text

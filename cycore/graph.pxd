@@ -66,6 +66,7 @@ cdef class Graph:
     cdef int reaches(self, const int64_t* version, Py_ssize_t n, int64_t target) except -1 nogil
     cdef int reduce(self, Ints* versions) except -1 nogil
     cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil
+    cdef Py_ssize_t critical_below(self, int64_t stop) noexcept nogil
     cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil
     cdef tuple name(self, int64_t lv)
     cdef int check_lv(self, lv) except -1

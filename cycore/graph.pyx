@@ -689,26 +689,31 @@ cdef class Graph:
                 hi = mid
         return lo < self.heads.critical.n and self.heads.critical.at[lo].start <= lv
 
+    cdef Py_ssize_t critical_below(self, int64_t stop) noexcept nogil:
+        """How many ranges of critical versions begin before `stop`. O(log ranges)."""
+        cdef Py_ssize_t lo = 0
+        cdef Py_ssize_t hi = self.heads.critical.n
+        cdef Py_ssize_t mid
+        while lo < hi:
+            mid = (lo + hi) >> 1
+            if self.heads.critical.at[mid].start < stop:
+                lo = mid + 1
+            else:
+                hi = mid
+        return lo
+
     def version_at(self, n: int):
         """The version that the first `n` events make, ascending: these are closed under parents, whatever `n`.
 
         O(log rows + rows from the last critical event among them on).
         """
         cdef Heads front
-        cdef Py_ssize_t i
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = self.heads.critical.n
-        cdef Py_ssize_t mid
+        cdef Py_ssize_t i, lo
         cdef int64_t at, end, stop, before
         if not 0 <= n <= self.n:
             raise VersionError(f"the first {n} events: there are {self.n}")
         stop = n
-        while lo < hi:  # how many critical ranges begin below `stop`
-            mid = (lo + hi) >> 1
-            if self.heads.critical.at[mid].start < stop:
-                lo = mid + 1
-            else:
-                hi = mid
+        lo = self.critical_below(stop)
         memset(&front, 0, sizeof(front))
         try:
             at = 0
@@ -730,6 +735,13 @@ cdef class Graph:
         finally:
             free(front.front.at)
             free(front.critical.at)
+
+    def last_critical(self, lv: int):
+        """The last event up to `lv` that every other one precedes or follows, -1 if there is none. O(log ranges)."""
+        cdef Py_ssize_t n
+        self.check_lv(lv)
+        n = self.critical_below(lv + 1)
+        return min(lv, self.heads.critical.at[n - 1].end - 1) if n else -1
 
     # --- copying and checking ---------------------------------------------------------------------------------
 

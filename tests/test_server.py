@@ -22,8 +22,9 @@ from egwalker import DecodeError, Document, SyncError, hookimpl
 from egwalker.egw_file import EgwFile
 from egwalker.hub import Permission
 from egwalker.links import Channel, Link
+from egwalker.messages import ACK, DONE, MAX_MESSAGE
 from egwalker.plugin_manager import manager
-from egwalker.session import ACK, DONE, MAX_MESSAGE, Greeted, Session
+from egwalker.session import Greeted, Session
 from egwalker.transports import aiohttp as transport
 from egwalker.transports.aiohttp import AiohttpTransport, Token, check_name, local_only, setup
 

@@ -28,16 +28,20 @@ from egwalker import (
     session,
 )
 from egwalker.cycore.columns import varint
-from egwalker.session import (
+from egwalker.messages import (
     ACK,
     BACKLOG,
     DONE,
     ERROR,
     HELLO,
+    MAX_HELLO,
     MAX_MESSAGE,
     NAMES,
     PRESENCE,
     UPDATE,
+    encode_vector,
+)
+from egwalker.session import (
     Acknowledged,
     Changed,
     Closed,
@@ -110,7 +114,7 @@ def hello(
         bytes.fromhex(doc_id),
         varint(len(kind)),
         kind,
-        session.encode_vector(vector or {}),
+        encode_vector(vector or {}),
     ]
     return b"".join(parts)
 
@@ -411,7 +415,7 @@ def test_wrong_greetings() -> None:
     refused(fresh(), hello(vector={"a": [(0, 5)], "b": [(3, 3)]}), SyncError, "no range of seqs")
     twice = hello()[:-1] + varint(4) + b"\x01a\x01a" + b"\x01\x00\x01" * 2
     refused(fresh(), twice, SyncError, "named twice")
-    refused(fresh(), bytes([HELLO, 0]) + bytes(session.MAX_HELLO), SyncError, "at most")
+    refused(fresh(), bytes([HELLO, 0]) + bytes(MAX_HELLO), SyncError, "at most")
 
 
 def test_wrong_phases() -> None:
@@ -433,7 +437,7 @@ def test_wrong_messages() -> None:
         (b"", "has 0 bytes"),
         (b"\x01", "has 1 bytes"),
         (bytes([0, 3]), "unknown type 0"),
-        (bytes([9, 3]), "unknown type 9"),
+        (bytes([11, 3]), "unknown type 11"),
         (bytes([UPDATE]) + bytes(MAX_MESSAGE), "at most"),
     ]:
         refused(linked()[1], message, SyncError, text)

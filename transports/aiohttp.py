@@ -33,8 +33,8 @@ from egwalker.document import Document
 from egwalker.events import logger
 from egwalker.hub import IDLE, Hub, Permission, Place, Room
 from egwalker.links import Channel, Link
+from egwalker.messages import ACK, MAX_MESSAGE
 from egwalker.plugin_manager import hook
-from egwalker.session import ACK, MAX_MESSAGE
 from egwalker.stats import stats
 from egwalker.transport import Transport
 from egwalker.versions import parse_version

@@ -48,6 +48,9 @@ from egwalker.versions import (
     to_local,
 )
 
+if TYPE_CHECKING:
+    from egwalker.shallow import Start
+
 PackedRun = tuple[str, int, Version, tuple[tuple[int, int, Packed], ...]]
 """A `Run` whose content is in the packed form."""
 
@@ -138,6 +141,8 @@ class Document:
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
         self._branched = False  # whether there may be branches, which hold the log
+        # What blank documents begin with, by whether it may be compressed: see `shallow`.
+        self._starts: dict[bool, Start] = {}
         # The open transaction, if `_depth` is not 0.
         self._depth = 0
         self._audience: tuple[Subscription, ...] = ()

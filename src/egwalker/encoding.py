@@ -256,66 +256,108 @@ def encode_document(
     log: OpLog, doc_id: bytes, summary: Summary, content: Packed | None, deleted: bool = True
 ) -> bytes:
     """A whole document, with the content cached unless it is None, with what was deleted unless not."""
-    dictionary = None
-    if content is not None:
-        dictionary = content.encode() if isinstance(content, str) else write_items(content)
+    beginning = Beginning(summary, content)
     keep = None if deleted else encoder.survivors(log)
     columns = encoder.write(log, [(0, len(log))] if len(log) else [], summary.agents, keep)
-    raw_summary = encode_summary(summary)
-    need = max(decoder.memory_of(columns, log.values), SUMMARY_FACTOR * len(raw_summary))
-    if dictionary is not None and log.values:
-        need = max(need, items_memory(dictionary))
-    kind = summary.kind.encode()
 
     def chunks(out: list[bytes], compressed: bool) -> None:
-        add_chunk(out, SUMMARY, varint(len(kind)) + kind + only(pack(raw_summary, compressed=compressed)))
-        if dictionary is not None:
-            add_chunk(out, CONTENT, only(pack(dictionary, method=LZ4, compressed=compressed)))
-        add_chunk(out, HISTORY | LAST, history(columns, dictionary, compressed))
+        beginning.add(out, compressed)
+        add_chunk(out, HISTORY | LAST, history(columns, beginning.content, compressed))
 
+    need = max(decoder.memory_of(columns, log.values), beginning.need)
     return affordable(header(WHOLE_ID, doc_id), need, chunks)
 
 
-def affordable(head: bytes, need: int, chunks: Callable[[list[bytes], bool], None]) -> bytes:
-    """The header and chunks, of which whoever reads them will believe that they take so much memory."""
-    data = b""
-    for compressed in (True, False):
+def encode_start(doc_id: bytes, summary: Summary, content: Packed, *, compressed: bool = True) -> bytes:
+    """A document without its history: what there is to know of it, and its content."""
+    beginning = Beginning(summary, content)
+
+    def chunks(out: list[bytes], compressed: bool) -> None:
+        beginning.add(out, compressed, LAST)
+
+    return affordable(header(WHOLE_ID, doc_id), beginning.need, chunks, compressed=compressed)
+
+
+class Beginning:
+    """The chunks SUMMARY and, unless that is None, CONTENT."""
+
+    def __init__(self, summary: Summary, content: Packed | None) -> None:
+        self.kind = summary.kind.encode()
+        self.summary = encode_summary(summary)
+        self.need = SUMMARY_FACTOR * len(self.summary)
+        self.content: bytes | None = None
+        if isinstance(content, str):
+            self.content = content.encode()
+        elif content is not None:
+            self.content = write_items(content)
+            self.need = max(self.need, items_memory(self.content))
+
+    def add(self, out: list[bytes], compressed: bool, last: int = 0) -> None:
+        """Append the chunks, the second one flagged."""
+        summary = only(pack(self.summary, compressed=compressed))
+        add_chunk(out, SUMMARY, varint(len(self.kind)) + self.kind + summary)
+        if self.content is not None:
+            add_chunk(out, CONTENT | last, only(pack(self.content, method=LZ4, compressed=compressed)))
+
+
+def affordable(
+    head: bytes,
+    need: int,
+    chunks: Callable[[list[bytes], bool], None],
+    *,
+    compressed: bool = True,
+    linked: bool = False,
+) -> bytes:
+    """The header and chunks, of which whoever reads them will believe that they take so much memory.
+
+    `compressed`: they may be, if that leaves them large enough. `linked`: without the header, which the
+    reader knows.
+    """
+    room = 0
+    for method in (True, False) if compressed else (False,):
         out = [head]
-        chunks(out, compressed)
-        data = b"".join(out)
-        if need <= allowance(len(data)):
-            return data
+        chunks(out, method)
+        room = allowance(sum(map(len, out[linked:])))
+        if need <= room:
+            return b"".join(out[linked:])
     out = [head]
-    add_chunk(out, PADDING, bytes((need - allowance(len(data))) // MEMORY_PER_BYTE + 1))
+    add_chunk(out, PADDING, bytes((need - room) // MEMORY_PER_BYTE + 1))
     chunks(out, False)
-    return b"".join(out)
+    return b"".join(out[linked:])
 
 
 def encode_update(
-    log: OpLog, doc_id: bytes, ranges: Sequence[tuple[int, int]], link: Link | None = None
+    log: OpLog,
+    doc_id: bytes,
+    ranges: Sequence[tuple[int, int]],
+    link: Link | None = None,
+    *,
+    compressed: bool = True,
+    runs: bool = True,
 ) -> bytes:
-    """The events in some ranges of local versions, for those who hold what is before."""
+    """The events in some ranges of local versions, for those who hold what is before.
+
+    `compressed`: columns may be. `runs`: it may be a RUN chunk.
+    """
     known = link or Link()
     head = header(PART_OF_ID, doc_id) if link is None else doc_id
     run = None
-    if len(ranges) == 1:
+    if runs and len(ranges) == 1:
         run = encoder.write_run(log, *ranges[0], known.names, known.numbers, known.expected)
     if run is not None:
         out = [head]
         add_chunk(out, RUN | LAST, run)
-        data = b"".join(out)
-    else:
-        columns = encoder.write(log, ranges, known.names)
-        known.add(columns.agents)
-        large = sum(map(len, columns[1:])) > LARGE_UPDATE
-        data = affordable(
-            head,
-            decoder.memory_of(columns, log.values),
-            lambda out, compressed: add_chunk(
-                out, HISTORY | LAST, history(columns, None, compressed and large)
-            ),
-        )
-    return data if link is None else data[len(head) :]
+        return b"".join(out[link is not None :])
+    columns = encoder.write(log, ranges, known.names)
+    known.add(columns.agents)
+    large = sum(map(len, columns[1:])) > LARGE_UPDATE
+    return affordable(
+        head,
+        decoder.memory_of(columns, log.values),
+        lambda out, compressed: add_chunk(out, HISTORY | LAST, history(columns, None, compressed)),
+        compressed=compressed and large,
+        linked=link is not None,
+    )
 
 
 def header(id_form: int, doc_id: bytes) -> bytes:
@@ -407,6 +449,29 @@ def encode_ranges(vector: Iterable[Sequence[tuple[int, int]]]) -> Iterator[bytes
 
 def parse(data: bytes) -> Encoded:
     """Find the chunks. `DecodeError` for what is no such data, of an unknown version, or cut. O(chunks)."""
+    found = parse_chunks(data)
+    numbers = list(found.chunks)
+    if numbers not in ([SUMMARY, HISTORY], [SUMMARY, CONTENT, HISTORY], [HISTORY], [RUN]):
+        names = ", ".join([NAMES[number] for number in numbers])
+        raise DecodeError(f"chunks {names} are neither a document nor an update", len(found.head))
+    if found.whole != (len(found.id) == ID_BYTES[WHOLE_ID]):
+        raise DecodeError("a document has a whole id, an update a part of one", 1)
+    return found
+
+
+def parse_start(data: bytes, doc_id: bytes) -> Encoded:
+    """The same for a document without its history, of which the id is known."""
+    found = parse_chunks(data)
+    if list(found.chunks) != [SUMMARY, CONTENT]:
+        names = ", ".join([NAMES[number] for number in found.chunks])
+        raise DecodeError(f"chunks {names} are not a summary and content", len(found.head))
+    if found.id != doc_id:
+        raise DecodeError(f"it is of document {found.id.hex()}, not of {doc_id.hex()}", 2)
+    return found
+
+
+def parse_chunks(data: bytes) -> Encoded:
+    """The header and the chunks, whichever they are."""
     if not data or data[0] != MAGIC:
         raise DecodeError("this is no encoded document: it begins with another byte", 0)
     if len(data) < 2:
@@ -422,12 +487,6 @@ def parse(data: bytes) -> Encoded:
     head = data[:at]
     found = Encoded(data, head, head[2:])
     find_chunks(found, at)
-    numbers = list(found.chunks)
-    if numbers not in ([SUMMARY, HISTORY], [SUMMARY, CONTENT, HISTORY], [HISTORY], [RUN]):
-        names = ", ".join([NAMES[number] for number in numbers])
-        raise DecodeError(f"chunks {names} are neither a document nor an update", at)
-    if found.whole != (id_form == WHOLE_ID):
-        raise DecodeError("a document has a whole id, an update a part of one", 1)
     return found
 
 

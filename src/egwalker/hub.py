@@ -11,8 +11,9 @@ from egwalker.cycore.errors import EgwalkerError, StorageError, SyncError
 from egwalker.document import Document
 from egwalker.events import logger
 from egwalker.links import LAST_WORDS, Channel, Watch, drive
+from egwalker.messages import MAX_KEY
 from egwalker.plugin_manager import hook
-from egwalker.session import MAX_KEY, Changed, Event, Greeted, Presence, Session
+from egwalker.session import Changed, Event, Greeted, Presence, Session
 from egwalker.versions import Run
 
 IDLE = 60.0

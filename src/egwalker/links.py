@@ -12,7 +12,8 @@ from typing import Any, Protocol, Self
 from egwalker.cycore.errors import EgwalkerError, SyncError
 from egwalker.document import Document
 from egwalker.events import Change, logger
-from egwalker.session import Changed, Event, Presence, Session, encode_presence
+from egwalker.messages import encode_presence
+from egwalker.session import Changed, Event, Presence, Session
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 """Seconds before the first attempt to connect again, and at most."""

@@ -5,57 +5,58 @@ asks it for what to send, and tells it when its document has changed or has beco
 specifies the messages to the byte.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from egwalker import encoding
-from egwalker.cycore.columns import read_names, varint, write_names
+from egwalker.cycore.columns import varint
 from egwalker.cycore.errors import DecodeError, EgwalkerError, IdentityError, KindError, SyncError
 from egwalker.cycore.oplog import OpLog
 from egwalker.document import Document
 from egwalker.events import Change
-from egwalker.versions import Run, VersionVector, ranges_since, subtract
+from egwalker.messages import (
+    ACK,
+    BACKLOG,
+    BLANK,
+    COUNTER,
+    DONE,
+    DURABLE,
+    ERROR,
+    FETCH,
+    HELLO,
+    MAX_FETCH,
+    MAX_HELLO,
+    MAX_MESSAGE,
+    NAMES,
+    PAST,
+    PLAIN,
+    PRESENCE,
+    PROTOCOL,
+    READ_ONLY,
+    SHALLOW,
+    START,
+    UPDATE,
+    Reader,
+    decode_error,
+    decode_ids,
+    decode_presence,
+    decode_vector,
+    encode_error,
+    encode_presence,
+    encode_vector,
+)
+from egwalker.shallow import encoded_start, latest_start
+from egwalker.versions import Run, VersionVector, ranges_since, subtract, to_local
 
-PROTOCOL = 1
-HELLO, BACKLOG, UPDATE, DONE, ACK, PRESENCE, ERROR = range(1, 8)
-NAMES = {
-    HELLO: "HELLO",
-    BACKLOG: "BACKLOG",
-    UPDATE: "UPDATE",
-    DONE: "DONE",
-    ACK: "ACK",
-    PRESENCE: "PRESENCE",
-    ERROR: "ERROR",
-}
 UPDATES = (bytes([BACKLOG]), bytes([UPDATE]))
-COUNTER = 256
-"""Messages are numbered modulo this."""
-
-BLANK = 1  # takes on the other's id
-DURABLE = 2  # will say what has become durable here
-READ_ONLY = 4  # what the other sends would be refused
-
-MAX_MESSAGE = 16 << 20
-"""Bytes of the largest message that is read."""
-MAX_HELLO = 2 << 20
-"""Of the largest HELLO: a version vector takes up to sixty times as much memory."""
 CHUNK_EVENTS = 50_000
 """Events in one message, at most: progress shows, and nobody waits long for the one behind it."""
 CHUNK_BYTES = 1 << 20
 """A message of more bytes than this is not made of several events."""
 MAX_NAMES = 1 << 20
 """Agents that one end of a link may name."""
-MAX_PRESENCE = 4096
-"""Bytes of one peer's presence, as JSON."""
-MAX_PRESENCE_DEPTH = 32
-"""How deep it may be nested."""
-MAX_KEY = 255
-"""Bytes of its key."""
 MAX_PRESENCES = 10_000
 """How many presences one link tells of."""
-MAX_REASON = 1000
-"""Characters of an error that the other end is told."""
 
 
 class Greeted(NamedTuple):
@@ -163,11 +164,19 @@ class Session:
         self._live: list[tuple[int, int]] = []
         self._at = 0
         self._chunk = CHUNK_EVENTS
+        self._compressed = True  # whether the other end reads compressed columns
+        self._start_due = False  # the other end is blank, and wants to begin at a version
+        # The heads of the version that the other end begins at, and how far back it asked to begin; what is
+        # still to be sent of the answer.
+        self._asked: tuple[list[int], int] | None = None
+        self._past: list[tuple[int, int]] = []
+        self._past_link = encoding.Link()
         self._received = self._confirmed = 0  # messages with events, and those confirmed
         self._settled = 0  # of them those before the first that left events waiting for parents
         self._stored = self._stored_told = -1
         # Turns: an endless stream of one kind of message must not keep the others waiting.
-        self._ack_was_last = self._update_was_last = False
+        self._ack_was_last = False
+        self._turns = [self._next_update, self._next_past, self._next_presence]
         self._shown: set[str] = set()
         self._to_show: dict[str, bytes] = {}
         self._peers_shown: set[str] = set()
@@ -182,7 +191,9 @@ class Session:
         """
         if not self.can_read:
             return self.greeted
-        return self.greeted and not self._backlog and not self._live and self._at == self.document._events()
+        if self._start_due or self._backlog or self._live:
+            return False
+        return self.greeted and self._at == self.document._events()
 
     # --- what the transport tells ---------------------------------------------------------------------------
 
@@ -234,6 +245,7 @@ class Session:
         self.closed = Closed(error)
         self._backlog.clear()
         self._live.clear()
+        self._past.clear()
         self._to_show.clear()
         return self.closed
 
@@ -306,27 +318,58 @@ class Session:
     def _next(self) -> bytes | None:
         """The next message with events or presence, or DONE."""
         document = self.document
-        sends = self.can_read and not self.peer_is_read_only
         with document._lock:
             if self.can_read:
                 self._own(document._events())
-            if sends and self._backlog:
-                blob, self._backlog = self._encode(document._history(), self._backlog)
+            if self._sends and self._start_due:
+                self._start_due = False
+                start = latest_start(document, self._compressed)
+                if start is not None:
+                    self._backlog = since(self._backlog, start.end)
+                    self._live = since(self._live, start.end)
+                    return bytes([START]) + start.blob
+            if self._sends and self._backlog:
+                blob, self._backlog = self._encode(self._backlog, self._out)
                 self.sent += 1
-                remaining = sum([end - start for start, end in self._backlog])
-                return b"".join([bytes([BACKLOG]), varint(remaining), blob])
+                return b"".join([bytes([BACKLOG]), varint(length(self._backlog)), blob])
             if not self._done_sent:
                 self._done_sent = True
                 return bytes([DONE])
-            if sends and self._live and not (self._update_was_last and self._to_show):
-                blob, self._live = self._encode(document._history(), self._live)
-                self.sent += 1
-                self._update_was_last = True
-                return bytes([UPDATE]) + blob
-        self._update_was_last = False
-        if self._to_show:
-            return self._to_show.pop(next(iter(self._to_show)))
+            for i, turn in enumerate(self._turns):
+                message = turn()
+                if message is not None:
+                    self._turns = self._turns[i + 1 :] + self._turns[: i + 1]
+                    return message
         return None
+
+    @property
+    def _sends(self) -> bool:
+        """Whether events go to the other end."""
+        return self.can_read and not self.peer_is_read_only
+
+    def _next_update(self) -> bytes | None:
+        if not (self._sends and self._live):
+            return None
+        blob, self._live = self._encode(self._live, self._out)
+        self.sent += 1
+        return bytes([UPDATE]) + blob
+
+    def _next_past(self) -> bytes | None:
+        """The next part of the answer to FETCH."""
+        if self._asked is not None:
+            (heads, end), self._asked = self._asked, None
+            start = encoded_start(self.document, end, self._compressed)
+            begin = [start.end - 1] if start.end else []
+            self._past = joined_up(self.document._history().graph.diff(begin, heads).b_only)
+            self._past_link = encoding.Link()
+            return bytes([START]) + start.blob
+        if not self._past:
+            return None
+        blob, self._past = self._encode(self._past, self._past_link, runs=False)
+        return b"".join([bytes([PAST]), varint(length(self._past)), blob])
+
+    def _next_presence(self) -> bytes | None:
+        return self._to_show.pop(next(iter(self._to_show))) if self._to_show else None
 
     def _own(self, end: int) -> None:
         """What was made before `end` and has not been looked at is for the other end."""
@@ -337,29 +380,38 @@ class Session:
                 self._live.append((self._at, end))
             self._at = end
 
-    def _encode(self, log: OpLog, ranges: list[tuple[int, int]]) -> tuple[bytes, list[tuple[int, int]]]:
+    def _encode(
+        self, ranges: list[tuple[int, int]], link: encoding.Link, *, runs: bool = True
+    ) -> tuple[bytes, list[tuple[int, int]]]:
         """An update with the first of these ranges, and what is left of them. `SyncError` if too large."""
-        doc_id = bytes.fromhex(self.document._id)
+        log = self.document._history()
         taken, rest = split(ranges, self._chunk)
         if not log.values:
-            return encoding.encode_update(log, doc_id, taken, self._out), rest
+            return self._blob(log, taken, link, runs), rest
         # Values have any size: fewer of them if need be.
-        names, expected = len(self._out.names), self._out.expected.copy()
+        names, expected = len(link.names), link.expected.copy()
         while True:
-            blob = encoding.encode_update(log, doc_id, taken, self._out)
-            count = sum([end - start for start, end in taken])
+            blob = self._blob(log, taken, link, runs)
+            count = length(taken)
             if len(blob) <= CHUNK_BYTES or count == 1:
                 break
-            for name in self._out.names[names:]:
-                del self._out.numbers[name]
-            del self._out.names[names:]
-            self._out.expected[:] = expected
+            for name in link.names[names:]:
+                del link.numbers[name]
+            del link.names[names:]
+            link.expected[:] = expected
             self._chunk = max(1, min(count // 2, count * CHUNK_BYTES // len(blob)))
             taken, rest = split(ranges, self._chunk)
         self._chunk = min(2 * self._chunk, CHUNK_EVENTS)
+        if len(blob) > MAX_MESSAGE - 16 and not runs:
+            # One value. Those who read HISTORY ask for more bytes around it.
+            blob = self._blob(log, taken, link, runs=True)
         if len(blob) > MAX_MESSAGE - 16:
             raise SyncError(f"a value takes {len(blob)} bytes, messages have at most {MAX_MESSAGE}")
         return blob, rest
+
+    def _blob(self, log: OpLog, ranges: list[tuple[int, int]], link: encoding.Link, runs: bool) -> bytes:
+        doc_id = bytes.fromhex(self.document._id)
+        return encoding.encode_update(log, doc_id, ranges, link, compressed=self._compressed, runs=runs)
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -411,7 +463,7 @@ class Session:
         self._number_in = (message[1] + 1) % COUNTER
         return event
 
-    def _understand(self, kind: int, message: bytes) -> Event:
+    def _understand(self, kind: int, message: bytes) -> Event | None:
         if kind == UPDATE:
             return self._update(message[2:])
         if kind == ACK:
@@ -420,6 +472,11 @@ class Session:
             return self._presence(message)
         if kind == HELLO:
             return self._greet(message)
+        if kind == FETCH:
+            self._fetch(message)
+            return None
+        if kind in (START, PAST):
+            raise SyncError(f"{NAMES[kind]} came, which was not asked for")
         if kind == BACKLOG:
             reader = Reader(message, 2)
             remaining = reader.number()
@@ -461,6 +518,8 @@ class Session:
                 self._at = document._events()
         self.peer_is_durable = bool(flags & DURABLE)
         self.peer_is_read_only = bool(flags & READ_ONLY)
+        self._compressed = not flags & PLAIN
+        self._start_due = self.can_read and bool(flags & BLANK and flags & SHALLOW)
         self._into.add(list(vector))
         self.greeted = True
         return Greeted(vector)
@@ -521,6 +580,24 @@ class Session:
         document._deliver()
         return Changed(change, remaining)
 
+    def _fetch(self, message: bytes) -> None:
+        """The other end begins in the middle and asks for what was before."""
+        if not self.can_read:
+            raise SyncError("older history is asked for by who may not read")
+        if len(message) > MAX_FETCH:
+            raise SyncError(f"FETCH has {len(message)} bytes, at most {MAX_FETCH} are read")
+        if self._asked is not None or self._past:
+            raise SyncError("older history is asked for before the last answer has been sent")
+        reader = Reader(message, 2)
+        heads, wanted = decode_ids(reader), decode_ids(reader)
+        reader.end()
+        if not heads:
+            raise SyncError("there is no history before the root to ask for")
+        with self.document._lock:
+            graph = self.document._history().graph
+            begin, kept = to_local(graph, heads), to_local(graph, wanted)
+            self._asked = begin, graph.last_critical(min(begin + kept)) + 1 if kept else 0
+
     def _acknowledge(self, reader: "Reader") -> Event:
         received, durable = reader.number(), reader.number() - 1
         reader.end()
@@ -556,6 +633,20 @@ def split(ranges: list[tuple[int, int]], room: int) -> tuple[list[tuple[int, int
     return ranges, []
 
 
+def since(ranges: list[tuple[int, int]], at: int) -> list[tuple[int, int]]:
+    """The numbers in some ranges from `at` on.
+
+    >>> since([(0, 5), (7, 9)], 3)
+    [(3, 5), (7, 9)]
+    """
+    return [(max(start, at), end) for start, end in ranges if end > at]
+
+
+def length(ranges: list[tuple[int, int]]) -> int:
+    """How many numbers are in some ranges."""
+    return sum([end - start for start, end in ranges])
+
+
 def joined_up(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ascending ranges, those that touch made one.
 
@@ -569,124 +660,3 @@ def joined_up(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((start, end))
     return found
-
-
-# --- parts of messages --------------------------------------------------------------------------------------
-
-
-class Reader(encoding.Reader):
-    """Reads the parts of a message."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        super().__init__(data)
-        self.at = at
-
-    def text(self) -> str:
-        """A text in UTF-8 after its length in bytes."""
-        length = self.number()
-        try:
-            return self.take(length).decode()
-        except UnicodeDecodeError as error:
-            raise DecodeError(f"a text is not UTF-8: {error.reason}", self.at) from None
-
-    def end(self) -> None:
-        """Nothing may follow."""
-        if self.at < len(self.data):
-            raise DecodeError(f"{len(self.data) - self.at} bytes too many", self.at)
-
-
-def encode_vector(vector: VersionVector) -> bytes:
-    """A version vector: names, then the ranges of each."""
-    names = write_names(vector)
-    return b"".join([varint(len(names)), names, *encoding.encode_ranges(vector.values())])
-
-
-def decode_vector(reader: Reader) -> VersionVector:
-    """What `encode_vector` wrote, to the end. `DecodeError`."""
-    names = read_names(reader.take(reader.number()))
-    if len(set(names)) != len(names):
-        raise DecodeError("an agent is named twice", reader.at)
-    found = {name: encoding.decode_ranges(reader, name) for name in names}
-    reader.end()
-    return found
-
-
-def encode_presence(key: str, state: Any) -> bytes:
-    """A PRESENCE message. `SyncError` for what is no JSON or too large."""
-    try:
-        raw = key.encode()
-        text = b"" if state is None else to_json(state)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SyncError(f"the presence of {key!r:.80} is not JSON: {error}") from None
-    if not 0 < len(raw) <= MAX_KEY or len(text) > MAX_PRESENCE:
-        raise SyncError(
-            f"the presence of {key!r:.80} has {len(text)} bytes, at most {MAX_PRESENCE} are told, "
-            f"under a key of 1 to {MAX_KEY}"
-        )
-    return b"".join([bytes([PRESENCE]), varint(len(raw)), raw, text])
-
-
-def to_json(state: Any) -> bytes:
-    """The shortest JSON. `ValueError`, `TypeError` and `RecursionError` for what is none."""
-    text = json.dumps(state, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    if text.count("[") + text.count("{") > MAX_PRESENCE_DEPTH and depth(state) > MAX_PRESENCE_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_PRESENCE_DEPTH} deep")
-    return text.encode()
-
-
-def depth(state: Any) -> int:
-    """How deep lists and dicts are nested."""
-    found = -1
-    level = [state]
-    while level:
-        found += 1
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, (list, tuple)):
-                inner += item or [None]
-            elif isinstance(item, dict):
-                inner += item.values() or [None]
-        level = inner
-    return found
-
-
-def decode_presence(message: bytes) -> tuple[str, Any]:
-    """The key and the state: one that can be sent on as it is. `DecodeError`."""
-    reader = Reader(message, 2)
-    length = reader.number()
-    if not 0 < length <= MAX_KEY:
-        raise DecodeError(f"a key has {length} bytes, not 1 to {MAX_KEY}", reader.at)
-    reader.at -= len(varint(length))
-    key = reader.text()
-    raw = message[reader.at :]
-    if not raw:
-        return key, None
-    if len(raw) > MAX_PRESENCE:
-        raise DecodeError(f"it has {len(raw)} bytes, at most {MAX_PRESENCE} are read", reader.at)
-    try:
-        state = json.loads(raw.decode())
-        again = to_json(state)
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"it is not JSON: {error}", reader.at) from None
-    if state is None or len(again) > MAX_PRESENCE:
-        raise DecodeError(f"it is null, or has {len(again)} bytes when it is written again", reader.at)
-    return key, state
-
-
-def encode_error(error: EgwalkerError) -> bytes:
-    """An ERROR message."""
-    name = type(error).__name__.encode()
-    text = str(error)[:MAX_REASON].encode(errors="replace")
-    return b"".join([bytes([ERROR]), varint(len(name)), name, text])
-
-
-def decode_error(message: bytes) -> SyncError:
-    """What the other end found wrong, fit to be shown."""
-    try:
-        reader = Reader(message, 2)
-        name = reader.text()
-        text = message[reader.at : reader.at + 4 * MAX_REASON].decode(errors="replace")
-    except DecodeError:
-        name, text = "error", "one that cannot be read"
-    reason = "".join([char if char.isprintable() else "?" for char in f"{name[:80]}: {text[:MAX_REASON]}"])
-    return SyncError(f"the other end closed the link: {reason}")

@@ -1,0 +1,104 @@
+"""Beginning a document in the middle: the content at a version, and what came after that.
+
+The version is one that every event of the document is part of or follows, so that nothing that comes after it
+needs what came before. Who begins so can ask for the older history later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from egwalker import encoding
+from egwalker.cycore.errors import ContentError
+from egwalker.cycore.walker import Checkout
+from egwalker.messages import MAX_HEADS, MAX_MESSAGE
+from egwalker.versions import joined
+
+if TYPE_CHECKING:
+    from egwalker.cycore.graph import Graph
+    from egwalker.document import Document
+    from egwalker.types import Packed
+    from egwalker.versions import VersionVector
+
+MOST_AFTER = 50_000
+"""A version with more events after it is not begun at while one without any is at hand."""
+MOST_SHARED = 1000
+"""With not more events after it, one that was encoded for somebody else will do."""
+
+
+class Start(NamedTuple):
+    """A document at a version, encoded. The version is made of the local versions before `end`."""
+
+    end: int
+    blob: bytes
+
+
+def latest_start(document: Document, compressed: bool) -> Start | None:
+    """What a blank document should begin with, None if with nothing. The caller holds the lock.
+
+    O(content) if the document has one head, else O(events, in runs). Soon after somebody else has begun O(1).
+    """
+    n = document._events()
+    if not n:
+        return None
+    kept = document._starts.get(compressed)
+    if kept is not None and 0 < kept.end <= n <= kept.end + MOST_SHARED and is_start(document, kept.end):
+        return kept
+    heads = len(document._version())
+    end = n
+    if heads > 1:
+        log = document._history()
+        end = log.graph.last_critical(n - 1) + 1
+        if (n - end > MOST_AFTER or log.erased) and heads <= MAX_HEADS:
+            end = n
+    start = encoded_start(document, end, compressed)
+    return start if start.end else None
+
+
+def is_start(document: Document, end: int) -> bool:
+    """Whether every event is one of the local versions before `end`, or follows all of them."""
+    return end == document._events() or document._history().graph.is_critical(end - 1)
+
+
+def encoded_start(document: Document, end: int, compressed: bool) -> Start:
+    """The document at a version for which `is_start` holds, or at the root. The caller holds the lock.
+
+    It is the root in any case if the version is too large for a message, or what it held was not kept.
+    O(content) for the current version, else O(events, in runs).
+    """
+    kept = document._starts.get(compressed)
+    if kept is not None and kept.end == end:
+        return kept
+    try:
+        summary, content = at_version(document, end)
+    except ContentError:
+        return encoded_start(document, 0, compressed)
+    blob = encoding.encode_start(bytes.fromhex(document._id), summary, content, compressed=compressed)
+    if len(blob) > MAX_MESSAGE - 16:
+        return encoded_start(document, 0, compressed)
+    start = Start(end, blob)
+    document._starts[compressed] = start
+    return start
+
+
+def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
+    """The summary and the content of what the local versions before `end` are. `ContentError`: not kept."""
+    if end == document._events():
+        vector, version = document.version_vector, document._version()
+        cached = document._cached
+        content = document._main.content() if cached is None else cached
+    else:
+        log = document._history()
+        checkout = Checkout(log)
+        checkout.merge([end - 1] if end else [])
+        content, version = checkout.content(), checkout.ids
+        vector = vector_before(log.graph, end)
+    return encoding.Summary(document.kind, end, list(vector), vector, version), content
+
+
+def vector_before(graph: Graph, end: int) -> VersionVector:
+    """The version vector of the local versions before `end`. O(runs)."""
+    found: VersionVector = {}
+    for run in graph.runs(0, end):
+        found.setdefault(run.agent, []).append((run.seq, run.seq + run.end - run.start))
+    return joined(found, {})
