@@ -8,7 +8,7 @@ FOLDER ?= documents
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help build test serve demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
+.PHONY: help build test browser serve demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,6 +18,9 @@ build:  ## compile what changed and install the package editable, in .venv
 
 test: build  ## run all tests and doctests but the packaging tests (ARGS=-n2: on two processors)
 	$(RUN) -m pytest $(ARGS)
+
+browser:  ## install a Chromium for the tests of the page, which are skipped without one
+	@$(PYTHON) tools/develop.py test browser
 
 serve: build  ## serve live editing of the documents in a folder (FOLDER=documents PORT=8080 ARGS=...)
 	.venv/bin/egwalker serve $(FOLDER) --port $(PORT) $(ARGS)

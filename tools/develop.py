@@ -5,7 +5,8 @@
 Needs only Python, and is quick when there is nothing to do: it creates `.venv`, installs what is missing of
 the dependency groups in pyproject.toml (`test` unless told otherwise), compiles what changed, and installs
 the package editable when files were added, removed or moved. On Debian and its kin, as root, it installs a
-missing C compiler, Python.h or venv module by itself; else it says in one line what is missing.
+missing C compiler, Python.h or venv module by itself, and for the group `browser` a missing Chromium; else it
+says in one line what is missing.
 """
 
 import sys
@@ -28,6 +29,8 @@ PYTHON = VENV / "bin" / "python"
 PACKAGE_FOLDERS = ("src/egwalker", "cycore", "plugins", "transports")
 SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".typed"}
 PYTHON_NAME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+# Where tests/browser.py looks, too.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 # The first pip that installs dependency groups.
 PIP = "pip>=25.1"
 QUIET_SETUPTOOLS = ("-W", "ignore:`[tool.distutils]`")
@@ -65,6 +68,12 @@ def need_compiler() -> None:
         system_packages(f"Python.h of {sys.executable}", f"{PYTHON_NAME}-dev")
 
 
+def need_browser() -> None:
+    if not any(map(shutil.which, BROWSERS)):
+        # The fonts are for the screenshots: without any, every letter is a box.
+        system_packages("Chromium", "chromium", "fonts-dejavu-core", "fonts-noto-color-emoji")
+
+
 def make_venv() -> None:
     """Create `.venv`, also where Python comes without its `venv` or `ensurepip`."""
     if PYTHON.exists() and succeeds(PYTHON, "-m", "pip", "--version"):
@@ -95,6 +104,8 @@ def done(name: str, state: str) -> None:
 
 def main(groups: list[str]) -> None:
     need_compiler()
+    if "browser" in groups:
+        need_browser()
     make_venv()
 
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
