@@ -143,6 +143,13 @@ def package_files(*patterns: str) -> set[str]:
     }
 
 
+def browser_files() -> set[str]:
+    """What the wheel has for browsers."""
+    facade = FOLDERS["egwalker"]
+    found = (facade / "browser").rglob("*")
+    return {f"egwalker/{path.relative_to(facade).as_posix()}" for path in found if path.is_file()}
+
+
 def cdef_names(declarations: str) -> set[str]:
     """What a `.pxd` declares of extension types and Python does not see."""
     names: set[str] = set()
@@ -191,6 +198,7 @@ def test_the_sdist_is_complete_and_clean(sdist: Path) -> None:
         for path in folder.iterdir():
             if path.suffix in {".py", ".pyi", ".pyx", ".pxd", ".typed"}:
                 assert path.relative_to(ROOT).as_posix() in names
+    assert {f"src/{name}" for name in browser_files()} <= names
     assert {"LICENSE", "Makefile", "setup.py", "tools/develop.py", "tests/conftest.py"} <= names
     assert not [name for name in names if name.endswith((".c", ".cpp", ".so", ".pyc"))]
 
@@ -200,7 +208,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     compiled = {f"egwalker/cycore/{module}{importlib.machinery.EXTENSION_SUFFIXES[0]}" for module in MODULES}
-    assert names == package_files("*.py", "*.pyi", "*.pxd", "py.typed") | compiled
+    assert names == package_files("*.py", "*.pyi", "*.pxd", "py.typed") | browser_files() | compiled
 
 
 @pytest.mark.packaging
