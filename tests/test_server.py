@@ -289,7 +289,7 @@ def test_what_is_not_there_is_not_made(tmp_path: Path) -> None:
 BAD_NAMES = (
     "..", ".", ".hidden", "a/b", "../x", "a\\b", "nul\0", "tab\t", "new\nline", "\x7f", "trailing.",
     "trailing ", " leading", "x" * 201, "ü" * 101, "cafe\u0301", "\u202egpj.exe", "\ufeffx",
-    "zero\u200bwidth", "a\u2028b", "\uff0e\uff0e", "a\uff0fb", "\u2100", "\u2026", "\ud800", "",
+    "zero\u200bwidth", "a\u2028b", "\uff0e\uff0e", "a\uff0fb", "\u2100", "\u2026", "\ud800", "", "-",
 )  # fmt: skip
 GOOD_NAMES = (
     "notes",
@@ -300,7 +300,7 @@ GOOD_NAMES = (
     "漢字",
     "👩\u200d👩\u200d👧",
     "a%2Fb",
-    "-",
+    "--",
     "~",
     "a:b",
     "q?x#y",

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PACKAGE_FOLDERS = ("src/egwalker", "cycore", "plugins", "transports")
-SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".typed"}
+SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".typed", ".js", ".css", ".html", ".svg", ".txt", ".webmanifest"}
 PYTHON_NAME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # Where tests/browser.py looks, too.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")

@@ -20,7 +20,7 @@ import logging
 import resource
 import signal
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,9 +65,13 @@ REFUSED = (
 """Why a connection is closed if the next one would be, too."""
 AGAIN = (408, 425, 429)
 """Answers of a server that may be others soon, besides those from 500 on."""
+COOKIE_AGE = 30 * 24 * 3600
+"""Seconds for which a browser remembers that it knew the token."""
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 Answer = Permission | Awaitable[Permission | None] | None
 Authenticate = Callable[[str, web.Request], Answer]
+Listing = Callable[[], Awaitable[Iterable[tuple[str, float | None]]]]
+"""Gives the names of all documents that are kept, and when each changed, in seconds since 1970, if known."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -88,10 +92,11 @@ def check_name(name: str) -> str:
         or any(unicodedata.category(char) in INVISIBLE and char not in JOINERS for char in name)
         or alike[0] in ". "
         or alike[-1] in ". "
+        or name == "-"  # below which the files of the page are
     ):
         raise DecodeError(
             f"a document's name has up to {MAX_NAME} bytes, no slashes, no dots or spaces at its ends, "
-            f"nothing invisible, and is in normal form C, unlike {name!r:.80}"
+            f"nothing invisible, is in normal form C and not '-', unlike {name!r:.80}"
         )
     return name
 
@@ -176,6 +181,8 @@ def setup(
     authenticate: Authenticate | None = None,
     origins: Collection[str] = (),
     idle: float = IDLE,
+    page: bool = False,
+    listing: Listing | None = None,
 ) -> Hub:
     """Serve documents below `prefix` of an application, beside its other routes.
 
@@ -183,13 +190,21 @@ def setup(
     says who is behind a request and what they may do, None to refuse it (403); if it is not given, plugins
     say (see `hookspecs.authenticate`). Pages of other origins than the request's own host are refused, but
     for `origins`. The hub that is returned is closed with the application.
+
+    With `page`, browsers get a page at `prefix` that lists the documents, and an editor at each document's
+    address (see `egwalker.transports.page`). `listing` gives the names of all that are kept; without it
+    those that are open are listed.
     """
     hub = Hub(open_place, idle=idle)
-    server = Server(hub, authenticate or ask_plugins, frozenset(origins))
-    app.router.add_get(prefix + "/{name}", server.document)
-    app.router.add_get(prefix + "/{name}/history", server.history)
-    app.router.add_get(prefix + "/{name}/stat", server.stat)
-    app.router.add_get(prefix + "/{name}/encoded", server.encoded)
+    server: Server
+    if page:
+        # It builds on this module.
+        from egwalker.transports.page import PageServer  # noqa: PLC0415
+
+        server = PageServer(hub, prefix, authenticate or ask_plugins, frozenset(origins), listing)
+    else:
+        server = Server(hub, prefix, authenticate or ask_plugins, frozenset(origins))
+    server.add_to(app)
 
     async def close(_: web.Application) -> None:
         await hub.close()
@@ -219,27 +234,60 @@ def anybody(_: str, __: web.Request) -> Permission:
 
 
 class Token:
-    """Whoever knows a token may read and write: `Authorization: Bearer TOKEN`, or `?token=TOKEN`."""
+    """Whoever knows a token may read and write: `Authorization: Bearer TOKEN`, or `?token=TOKEN`.
+
+    Or a cookie of which it can be told that whoever set it knew the token, but not which one that is.
+    """
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
+        self._proof = hmac.digest(self._token, b"egwalker cookie", "sha256").hex()
 
     def __call__(self, _: str, request: web.Request) -> Permission | None:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        wanted = self._token
         if scheme.lower() != "bearer":
             given = request.query.get("token", "")
-        return (
-            Permission("token") if hmac.compare_digest(given.encode(errors="replace"), self._token) else None
+            if not given:
+                given, wanted = request.cookies.get(self._cookie(request), ""), self._proof.encode()
+        return Permission("token") if hmac.compare_digest(given.encode(errors="replace"), wanted) else None
+
+    def remember(self, request: web.Request, response: web.StreamResponse, path: str) -> None:
+        """Let the browser that asked be known by a cookie."""
+        response.set_cookie(
+            self._cookie(request),
+            self._proof,
+            path=path,
+            max_age=COOKIE_AGE,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
         )
+
+    def _cookie(self, request: web.Request) -> str:
+        """The cookie's name: browsers send what one server sets to those at other ports, too."""
+        port = request.host.rpartition(":")[2]
+        return f"egwalker{port if port.isascii() and port.isdigit() else ''}"
 
 
 class Server:
     """The handlers of requests."""
 
-    def __init__(self, hub: Hub, authenticate: Authenticate, origins: frozenset[str]) -> None:
+    def __init__(self, hub: Hub, prefix: str, authenticate: Authenticate, origins: frozenset[str]) -> None:
         self._hub = hub
+        self._prefix = prefix
         self._authenticate = authenticate
         self._origins = origins
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the handlers."""
+        for path, handler in (
+            ("/{name}", self.document),
+            ("/{name}/history", self.history),
+            ("/{name}/stat", self.stat),
+            ("/{name}/encoded", self.encoded),
+        ):
+            app.router.add_get(self._prefix + path, handler)
 
     async def document(self, request: web.Request) -> web.StreamResponse:
         """Send the content, or open a WebSocket."""
@@ -312,11 +360,16 @@ class Server:
             name = check_name(request.match_info["name"])
         except DecodeError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
-        answer = self._authenticate(name, request)
-        permission = await answer if inspect.isawaitable(answer) else answer
-        if permission is None or not (permission.read or permission.write):
+        permission = await self._permission(name, request)
+        if permission is None:
             raise web.HTTPForbidden(text="who you are is not known, or you may not\n")
         return name, permission
+
+    async def _permission(self, name: str, request: web.Request) -> Permission | None:
+        """What who asks may do with a document, None if nothing."""
+        answer = self._authenticate(name, request)
+        permission = await answer if inspect.isawaitable(answer) else answer
+        return None if permission is None or not (permission.read or permission.write) else permission
 
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
@@ -422,8 +475,11 @@ class AiohttpTransport:
         anyone: bool = False,
         ready: Callable[[str], None],
         idle: float = IDLE,
+        listing: Listing | None = None,
     ) -> None:
-        """Serve documents until SIGINT or SIGTERM, then store them all. `OSError` if the port is taken.
+        """Serve documents, and the page to edit them, until SIGINT or SIGTERM, then store them all.
+
+        `OSError` if the port is taken.
 
         Who knows the `token` may read and write; without one plugins say who may; without any that do, who is
         on this machine, or if `anyone` is true, anyone. `SyncError` if that would leave nobody: the host is
@@ -439,7 +495,7 @@ class AiohttpTransport:
         elif host not in LOCAL_HOSTS:
             raise SyncError(f"to serve others than this machine, at {host}, say who may: a token, or anyone")
         app = web.Application()
-        setup(app, open_place, authenticate=authenticate, idle=idle)
+        setup(app, open_place, authenticate=authenticate, idle=idle, page=True, listing=listing)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         allow_many_files()
         stop = asyncio.Event()

@@ -341,6 +341,23 @@ class FileTransport:
             raise
         return opened[0]
 
+    async def places(self, url: str) -> list[tuple[str, float | None]]:
+        """What documents a folder has, as names of places below its URL, and when each was last changed."""
+        folder = path_of(url)
+        return [*await in_thread(lambda: documents_in(folder))]
+
+
+def documents_in(folder: Path) -> list[tuple[str, float]]:
+    """The names of the `.egw` files in a folder, without the suffix, and when each was last changed."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX):
+                # It may be gone by now.
+                with contextlib.suppress(OSError):
+                    found.append((entry.name.removesuffix(SUFFIX), entry.stat().st_mtime))
+    return found
+
 
 def path_of(url: str) -> Path:
     """The path in a `file:` URL. `DecodeError` for one on another host, or without a path."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
+from urllib.parse import quote
 
 from egwalker import __version__, egw_records, formats
 from egwalker.cycore.errors import EgwalkerError, IdentityError
@@ -429,6 +430,8 @@ def serve(args: argparse.Namespace) -> None:
     def ready(url: str) -> None:
         who = "who knows the token" if args.token else "anyone" if args.open else "this machine only"
         show(f"serving {args.folder} at {url} for {who}; a document is at {url}NAME, Ctrl-C ends")
+        if args.token:
+            show(f"in a browser: {url}?token={quote(args.token, safe='')}")
         sys.stdout.flush()
 
     logging.basicConfig(

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,9 @@ def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], N
         )
         return await store.place(below, args.kind)
 
+    # A transport need not be able to tell what it keeps.
+    places = getattr(store, "places", None)
+    below = f"file:{quote(str(folder))}/" if isinstance(folder, Path) else folder
     asyncio.run(
         server.serve(
             open_place,
@@ -51,5 +55,6 @@ def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], N
             anyone=args.open,
             ready=ready,
             idle=args.idle,
+            listing=partial(places, below) if places else None,
         )
     )

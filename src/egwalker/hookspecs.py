@@ -49,7 +49,8 @@ def authenticate(name: str, request: Any) -> Permission | Awaitable[Permission |
 
     `request` is the transport's, such as an `aiohttp.web.Request`. The first plugin to return something else
     than None decides; the answer may be awaitable. Where nobody answers, or an awaited answer is None, the
-    request is refused. A server asks before it opens the document or reads anything that is sent to it.
+    request is refused. A server asks before it opens the document or reads anything that is sent to it. For
+    the list of documents it asks with the name `""`, and again for each that it would list.
     """
 
 

@@ -215,6 +215,10 @@ class Room:
                 other.session.show(shown, state)
                 other.wake.set()
 
+    def shown(self) -> list[Any]:
+        """What those who are there show of themselves."""
+        return [state for _, state in self._presences.values()]
+
     async def send_away(self) -> None:
         """Store what came, say so, and end all links: whoever was here connects again elsewhere, or later."""
         await self.store()
@@ -257,6 +261,10 @@ class Hub:
     def __len__(self) -> int:
         """How many documents are open."""
         return len(self._rooms)
+
+    def rooms(self) -> list[Room]:
+        """All open documents."""
+        return list(self._rooms.values())
 
     @contextlib.asynccontextmanager
     async def room(self, name: str, *, create: bool = True) -> AsyncIterator[Room]:

@@ -46,7 +46,8 @@ class Transport(Protocol):
     async def place(self, url: str, kind: str) -> Place:
         """Open a durable place for one document, with a new one of this kind if it is empty.
 
-        `NotImplementedError` if the transport does not keep anything.
+        `NotImplementedError` if the transport does not keep anything. One that does may have `places`, too,
+        as the file transport: it lists the documents below a URL, for the page that a server has.
         """
         ...
 

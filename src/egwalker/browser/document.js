@@ -102,6 +102,11 @@ export class TextDocument {
     return this._graph.vector();
   }
 
+  /** Whether an event is part of the document. @param {string} agent @param {number} seq */
+  has(agent, seq) {
+    return this._graph.lvOf(agent, seq) !== UNKNOWN;
+  }
+
   /** `start:end` of the text, in UTF-16 code units, without making all of it. @param {number} [start] @param {number} [end] */
   slice(start = 0, end = this.length) {
     return this._text.sliceUnits(Math.max(0, Math.min(start, this.length)), Math.max(0, Math.min(end, this.length)));

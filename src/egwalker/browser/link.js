@@ -69,6 +69,7 @@ export class Link {
     this._counted = this.#events();
     this._doubt = 0;
     /** @type {Set<() => void>} */ this._watchers = new Set();
+    /** @type {Map<string, Set<(...args: any[]) => void>>} Besides those of the options. */ this._listeners = new Map();
     /** @type {(() => void)[]} */ this._undo = [];
   }
 
@@ -106,6 +107,16 @@ export class Link {
       this._presenceTimer = null;
       this.#flush();
     }, PRESENCE_WAIT);
+  }
+
+  /**
+   * Be told, besides the options' `onStatus` and `onPresence`, with the same arguments; returns a function that ends it.
+   * @param {"status" | "presence"} name @param {(...args: any[]) => void} fn @returns {() => void}
+   */
+  on(name, fn) {
+    const listeners = this._listeners.get(name) ?? new Set();
+    this._listeners.set(name, listeners.add(fn));
+    return () => void listeners.delete(fn);
   }
 
   /** How many events of the document the server has not said to be saved. */
@@ -286,11 +297,7 @@ export class Link {
   #present(key, state) {
     if (state === null) this.presences.delete(key);
     else this.presences.set(key, state);
-    try {
-      this.options.onPresence?.(key, state, this);
-    } catch (error) {
-      report(error);
-    }
+    this.#call("presence", this.options.onPresence, key, state);
   }
 
   /** Send when what is being done is done: several edits are one message. */
@@ -334,8 +341,19 @@ export class Link {
       const text = JSON.stringify([status, this.unsaved]);
       if (text === this._told) return;
       this._told = text;
-      this.options.onStatus?.(status, this);
+      this.#call("status", this.options.onStatus, status);
     });
+  }
+
+  /** Tell whoever wants to know. @param {string} name @param {((...args: any[]) => void) | undefined} first @param {any[]} facts */
+  #call(name, first, ...facts) {
+    for (const fn of [first, ...(this._listeners.get(name) ?? [])]) {
+      try {
+        fn?.(...facts, this);
+      } catch (error) {
+        report(error);
+      }
+    }
   }
 }
 
