@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from benchmarks import traces
 
 from egwalker import Document, Run
-from egwalker.cycore.walker import Checkout
+from egwalker.cycore.checkout import Checkout
 from egwalker.encoding import Link
 
 Inputs = list[Run] | bytes | Path

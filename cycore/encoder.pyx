@@ -16,7 +16,7 @@ from egwalker.cycore.rope cimport bits_of
 
 from egwalker.cycore.columns import Columns
 from egwalker.cycore.oplog import ERASED as _ERASED
-from egwalker.cycore.walker import Checkout
+from egwalker.cycore.checkout import Checkout
 
 cdef uint32_t C_ERASED = _ERASED
 

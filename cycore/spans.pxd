@@ -81,11 +81,13 @@ cdef class SpanTree:
 
     cdef int reset(self, int64_t length) except -1 nogil
     cdef void release(self) noexcept nogil
+    cdef Py_ssize_t allocated(self) noexcept nogil
     cdef int settle(self, int64_t length) except -1 nogil
     cdef int64_t insert(self, int64_t pos, int64_t length, int64_t lv) except -1 nogil
     cdef int delete(self, int64_t pos, int64_t length) except -1 nogil
     cdef int note(self, int32_t item, int64_t length) except -1 nogil
     cdef void shift(self, Py_ssize_t start, Py_ssize_t end, int32_t by) noexcept nogil
+    cdef void shift_from(self, int32_t item, int64_t length, int32_t by) noexcept nogil
 
     cdef int32_t new_item(self, int64_t lv, int64_t length, int32_t left, int32_t right) except -1 nogil
     cdef int32_t slot_of(self, int32_t item) noexcept nogil

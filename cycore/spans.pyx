@@ -55,6 +55,13 @@ cdef class SpanTree:
         self.gone.at = NULL
         self.cap_items = self.cap_leaves = self.cap_nodes = self.cap_ends = self.cap_touched = self.gone.cap = 0
 
+    cdef Py_ssize_t allocated(self) noexcept nogil:
+        """Bytes allocated."""
+        return (
+            self.cap_items * sizeof(Item) + self.cap_leaves * sizeof(SpanLeaf) + self.cap_nodes * sizeof(SpanNode)
+            + self.cap_ends * sizeof(int32_t) + self.cap_touched * sizeof(Touched) + self.gone.cap * sizeof(Span)
+        )
+
     cdef int reset(self, int64_t length) except -1 nogil:
         """Start anew over `length` elements whose history is of no interest: one placeholder item."""
         cdef SpanLeaf* leaf
@@ -152,23 +159,25 @@ cdef class SpanTree:
         An insert goes from state 0 to 1, a delete from n to n + 1: both count up, so the order does not matter.
         """
         cdef Py_ssize_t i
-        cdef int32_t number, left, slot, shown
+        for i in range(start, end):
+            self.shift_from(self.touched[i].item, self.touched[i].length, by)
+
+    cdef inline void shift_from(self, int32_t number, int64_t length, int32_t by) noexcept nogil:
+        """The same for `length` elements from the start of item `number` on through its later pieces."""
+        cdef int32_t slot, shown
         cdef Item* item
         cdef SpanLeaf* leaf
-        for i in range(start, end):
-            number = self.touched[i].item
-            left = self.touched[i].length
-            while left > 0:
-                item = &self.item[number]
-                item.state += by
-                shown = item.length if item.state == 1 else 0
-                leaf = &self.leaf[item.leaf]
-                slot = self.slot_of(number)
-                if leaf.shown[slot] != shown:
-                    self.add_up(item.leaf, shown - leaf.shown[slot], 0)
-                    leaf.shown[slot] = shown
-                left -= item.length
-                number = item.next
+        while length > 0:
+            item = &self.item[number]
+            item.state += by
+            shown = item.length if item.state == 1 else 0
+            leaf = &self.leaf[item.leaf]
+            slot = self.slot_of(number)
+            if leaf.shown[slot] != shown:
+                self.add_up(item.leaf, shown - leaf.shown[slot], 0)
+                leaf.shown[slot] = shown
+            length -= item.length
+            number = item.next
 
     # --- finding ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from egwalker.cycore.oplog cimport OpLog
 from egwalker.cycore.rope cimport Rope
 from egwalker.cycore.spans cimport SpanTree
 
+cdef enum:
+    KEEP_BYTES = 1 << 16  # scratch memory that is kept from one use to the next
+
 
 cdef struct Piece:
     # Part of one graph run in which no version lies but at the end: walked in one go.
@@ -83,7 +86,7 @@ cdef class Walker:
     cdef int compare_sets(self, Py_ssize_t to) except -1 nogil
     cdef int compare_pieces(self, Py_ssize_t to) except -1 nogil
     cdef int reach(self, Py_ssize_t i, uint8_t mark, Py_ssize_t* open) except -1 nogil
-    cdef int apply(self, Py_ssize_t i) except -1 nogil
+    cdef int apply(self, Py_ssize_t op, int64_t lv, int64_t end, bint emit) except -1 nogil
     cdef int emit_insert(self, int64_t pos, int64_t lv, int64_t length, Py_ssize_t op, bint reverse) except -1 nogil
     cdef int emit_delete(self, int64_t pos, int64_t length) except -1 nogil
     cdef int record(self, int64_t pos, int64_t length, int64_t lv) except -1 nogil
@@ -92,17 +95,3 @@ cdef class Walker:
     cdef void release(self) noexcept nogil
     cdef object add_step(self, Py_ssize_t i)
     cdef object spans_of(self, Ints* pieces)
-
-
-@cython.final
-cdef class Checkout:
-    cdef readonly OpLog log
-    cdef readonly Rope rope
-    cdef Ints heads
-    cdef Walker walker
-    cdef object base  # content that the log does not have: that of the root, or None
-
-    cdef object edits(self)
-    cdef int rebuild(self) except -1
-    cdef int fill(self) except -1
-    cdef int append(self, str agent, int64_t n) except -1

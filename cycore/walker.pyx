@@ -14,7 +14,7 @@ cimport cython
 
 from collections import namedtuple
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memset
 
@@ -22,21 +22,19 @@ from egwalker.cycore.graph cimport Graph, Part
 from egwalker.cycore.mem cimport (
     Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
 )
-from egwalker.cycore.oplog cimport DELETE, ERASE, PREPEND, TYPE, OpLog, OpRun
-from egwalker.cycore.rope cimport Rope, whole
+from egwalker.cycore.oplog cimport ERASE, PREPEND, TYPE, OpLog, OpRun
+from egwalker.cycore.rope cimport Rope
 from egwalker.cycore.spans cimport LEAF_SLOTS, NODE_SLOTS, SpanTree
 
-from egwalker.cycore.errors import ContentError, LimitError, PositionError
-from egwalker.cycore.oplog import ERASED as _ERASED, Content
+from egwalker.cycore.errors import PositionError
+from egwalker.cycore.oplog import Content
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
 Edit = tuple[int, int, Content]
 Step = namedtuple("Step", "start end retreated advanced emitted")
 
-cdef str GONE = chr(_ERASED)
 cdef int64_t UNKNOWN_LENGTH = _MAX_LENGTH
 cdef enum:
-    KEEP_BYTES = 1 << 16  # scratch memory that a walker keeps from one use to the next
     EXACT_FROM = 256      # pieces of a window, between which `weigh_pieces` counts all descendants
     EXACT_TO = 1 << 14
     MAX_WORDS = 8         # windows of up to so many times 64 pieces have versions as sets of bits
@@ -120,6 +118,7 @@ cdef class Walker:
         cdef bint known = False  # the window holds events that the document has already
         self.n_out = 0
         self.n_window = 0
+        self.n_pieces = 0
         self.graph.compare(a, na, b, nb, &self.parts)
         self.heads.critical.n = 0
         assign(&self.heads.front, self.parts.head.at, self.parts.head.n)
@@ -163,13 +162,11 @@ cdef class Walker:
                 part.start = hi
         if self.n_window:
             self.walk_window(known)
-        self.release()
         return 0
 
     cdef void release(self) noexcept nogil:
-        """Give back what a large window took."""
-        if self.tree.cap_items * sizeof(self.tree.item[0]) > KEEP_BYTES:
-            self.tree.release()
+        """Give back what a large window took, but for the span tree."""
+        self.n_pieces = 0
         if self.cap_pieces * sizeof(Piece) > KEEP_BYTES:
             free(self.piece)
             free(self.links.at)
@@ -522,7 +519,9 @@ cdef class Walker:
         if self.steps is not None:
             with gil:
                 self.add_step(i)
-        self.apply(i)
+        piece.touched = self.tree.n_touched
+        self.apply(piece.op, piece.start, piece.end, piece.side == 2)
+        piece.touched_end = self.tree.n_touched
         self.at = i
         return 0
 
@@ -625,15 +624,10 @@ cdef class Walker:
         self.heap.n = 0
         return 0
 
-    cdef int apply(self, Py_ssize_t i) except -1 nogil:
-        """Apply a piece at its parents' version."""
-        cdef Py_ssize_t op = self.piece[i].op
-        cdef int64_t lv = self.piece[i].start
-        cdef int64_t end = self.piece[i].end
-        cdef bint emit = self.piece[i].side == 2
+    cdef int apply(self, Py_ssize_t op, int64_t lv, int64_t end, bint emit) except -1 nogil:
+        """Apply events `lv:end`, from row `op` of the log on, at the prepare version, which is that of their parents."""
         cdef int64_t hi, offset, length, pos, k
         cdef OpRun* run
-        self.piece[i].touched = self.tree.n_touched
         while lv < end:
             run = &self.log.run[op]
             hi = self.log.run_end(op)
@@ -671,7 +665,6 @@ cdef class Walker:
                         self.emit_delete(self.tree.gone.at[k].start, self.tree.gone.at[k].end - self.tree.gone.at[k].start)
             lv = hi
             op += 1
-        self.piece[i].touched_end = self.tree.n_touched
         return 0
 
     # --- what comes out ---------------------------------------------------------------------------------------
@@ -739,16 +732,16 @@ def walk(OpLog log not None, a, b):
     the document at `a` has already.
     """
     cdef Ints va, vb
+    cdef Walker before = Walker(log, None)
     cdef Walker walker = Walker(log, None)
-    cdef Checkout before = Checkout(log)
-    before.merge(a)
-    walker.length = before.rope.n
     walker.steps = []
     memset(&va, 0, sizeof(va))
     memset(&vb, 0, sizeof(vb))
     try:
         log.graph.read_version(a, &va)
         log.graph.read_version(b, &vb)
+        before.run(NULL, 0, va.at, va.n)
+        walker.length = before.length
         walker.run(va.at, va.n, vb.at, vb.n)
     finally:
         free(va.at)
@@ -773,226 +766,3 @@ def moves(OpLog log not None):
         "moves": walker.counts[MOVES],
         "windows": walker.counts[WINDOWS],
     }
-
-
-@cython.final
-cdef class Checkout:
-    """The elements of a document at one version of its log, and the way to later versions.
-
-    >>> from egwalker.cycore.oplog import OpLog
-    >>> log = OpLog()
-    >>> log.add("a", 0, [], [(0, 0, "1")]), log.add("b", 0, [], [(0, 0, "23")])
-    (1, 2)
-    >>> checkout = Checkout(log)
-    >>> checkout.merge([0], edits=True), checkout.merge(edits=True), checkout.content()
-    ([(0, 0, '1')], [(1, 0, '23')], '123')
-    """
-
-    def __cinit__(self, OpLog log not None):
-        self.log = log
-        self.rope = Rope()
-        self.walker = Walker(log, self.rope)
-
-    def __dealloc__(self):
-        free(self.heads.at)
-
-    def __len__(self):
-        return self.rope.n
-
-    @property
-    def version(self):
-        """The version's local versions, ascending. O(heads)."""
-        return tuple([self.heads.at[i] for i in range(self.heads.n)])
-
-    @property
-    def ids(self):
-        """The version as ids, an ascending tuple. O(heads * log runs)."""
-        cdef Graph graph = self.log.graph
-        cdef list found = [graph.name(self.heads.at[i]) for i in range(self.heads.n)]
-        if self.heads.n > 1:
-            found.sort()
-        return tuple(found)
-
-    def merge(self, version=None, edits: bool = False):
-        """Bring in `version`, by default all of the log; returns the edits that this made, if they are asked for.
-
-        O(events that are new or concurrent with new ones), run-length encoded, times O(log n). `PositionError` if an event
-        is at a position that its version does not have; the checkout is then as it was.
-        """
-        cdef Ints wanted
-        cdef Graph graph = self.log.graph
-        memset(&wanted, 0, sizeof(wanted))
-        self.walker.recording = edits
-        try:
-            if version is None:
-                assign(&wanted, graph.heads.front.at, graph.heads.front.n)
-            else:
-                graph.read_version(version, &wanted)
-            try:
-                with nogil:
-                    self.walker.run(self.heads.at, self.heads.n, wanted.at, wanted.n)
-            except BaseException:
-                self.rebuild()
-                raise
-            if version is None:
-                assign(&self.heads, wanted.at, wanted.n)
-            else:
-                for i in range(wanted.n):
-                    push(&self.heads, wanted.at[i])
-                if self.heads.n > 1:
-                    graph.reduce(&self.heads)
-        finally:
-            free(wanted.at)
-        return self.edits() if edits else []
-
-    cdef object edits(self):
-        cdef Walker walker = self.walker
-        cdef Py_ssize_t i, op
-        cdef OpRun* run
-        cdef Out* out
-        nothing = [] if self.log.values else ""
-        made = []
-        for i in range(walker.n_out):
-            out = &walker.out[i]
-            if out.lv < 0:
-                made.append((out.pos, out.length, nothing))
-                continue
-            op = self.log.find(out.lv)
-            run = &self.log.run[op]
-            content = self.log.shown(self.log.content_of(run, out.lv - run.lv, out.length))
-            made.append((out.pos, 0, content if run.kind == TYPE else content[::-1]))
-        return made
-
-    cdef int rebuild(self) except -1:
-        """Make the rope anew for the version that it was at when an error came."""
-        self.rope.clear()
-        self.fill()
-        self.walker = Walker(self.log, self.rope)
-        with nogil:
-            self.walker.run(NULL, 0, self.heads.at, self.heads.n)
-        return 0
-
-    cdef int fill(self) except -1:
-        cdef uint32_t i
-        if self.base is None:
-            return 0
-        if not self.log.values:
-            self.rope.insert(0, self.base)
-            return 0
-        for i in range(self.log.base_items):
-            self.rope.insert_units(i, &i, 4, 1)
-        return 0
-
-    def start_from(self, content):
-        """Begin, while the log is empty, with `content` for what an older history made: the root is its version."""
-        assert self.log.n == 0 and self.rope.n == 0
-        self.base = content
-        if self.log.values:
-            self.log.items = list(content)
-            self.log.base_items = len(content)
-        self.fill()
-
-    def adopt(self, Checkout other not None, version):
-        """Take over the text of another checkout, which is that of `version` here. O(heads)."""
-        assert self.rope.n == 0 and not self.log.values
-        self.heads.n = 0
-        self.log.graph.read_version(version, &self.heads)
-        self.rope = other.rope
-        self.walker = Walker(self.log, self.rope)
-
-    def restart(self):
-        """Forget everything and go to the log's frontier from its beginning. O(events)."""
-        self.heads.n = 0
-        self.rebuild()
-        self.merge()
-
-    def insert(self, agent: str, pos, content):
-        """Append an event of `agent` for each element of `content`, on top of this version; returns the first one's
-        local version. O(log n + length). `PositionError`, `ContentError`, `AgentError`: nothing changes.
-        """
-        cdef int64_t lv = self.log.n
-        cdef int64_t c_pos
-        cdef int64_t n
-        pos = whole(pos)
-        if not 0 <= pos <= self.rope.n:
-            raise PositionError(f"position {pos} is not within 0..{self.rope.n}")
-        c_pos = pos
-        self.log.push_insert(c_pos, content)
-        n = self.log.n - lv
-        if n == 0:
-            return lv
-        self.append(agent, n)
-        self.walker.recording = False
-        self.walker.plain(lv, lv + n)
-        return lv
-
-    def delete(self, agent: str, pos, length):
-        """Append an event of `agent` for each element deleted from `pos` on; as `insert`."""
-        cdef int64_t lv = self.log.n
-        cdef int64_t c_pos, c_length
-        pos = whole(pos)
-        length = whole(length)
-        if length < 0 or not 0 <= pos <= self.rope.n - length:
-            raise PositionError(f"range {pos}:{pos + length} is not within 0:{self.rope.n}")
-        if length == 0:
-            return lv
-        c_pos = pos
-        c_length = length
-        self.log.push(DELETE, c_pos, c_length, NULL, 1)
-        self.append(agent, c_length)
-        self.rope.delete_units(c_pos, c_length)
-        return lv
-
-    cdef int append(self, str agent, int64_t n) except -1:
-        """Append `n` events of `agent` on top of this version to the graph, for the operations just put into the log."""
-        cdef Graph graph = self.log.graph
-        cdef int32_t number
-        cdef int64_t seq
-        try:
-            number = graph.agent_number(agent)
-            seq = graph.seq_after(number)
-            graph.check_seq(seq, n)
-            if self.rope.n + n > UNKNOWN_LENGTH:
-                raise LimitError(f"a document holds at most {UNKNOWN_LENGTH} elements")
-            graph.append(number, seq, self.heads.at, self.heads.n, n)
-        except BaseException:
-            self.log.cut(graph.n)
-            raise
-        self.heads.n = 0
-        push(&self.heads, graph.n - 1)
-        return 0
-
-    def content(self, start=0, end=None):
-        """The elements `start:end`, all of them by default: a str, or a list of JSON texts. O(log n + length)."""
-        if end is None:
-            end = self.rope.n
-        if self.log.values:
-            items = self.log.items
-            found = [items[number] for number in self.rope.numbers(start, end)]
-            gone = self.log.erased and None in found
-        else:
-            found = self.rope.slice(start, end)
-            gone = self.log.erased and GONE in found
-        if gone:
-            raise ContentError("this version holds what was deleted since, and it was not kept")
-        return found
-
-    def copy(self, OpLog log not None):
-        """The same at another log with the same local versions: a copy of this one's. O(n)."""
-        cdef Checkout other = Checkout(log)
-        other.base = self.base
-        other.rope = self.rope.copy()
-        other.walker = Walker(log, other.rope)
-        assign(&other.heads, self.heads.at, self.heads.n)
-        return other
-
-    def _check(self):
-        """Assert every invariant: the rope's, and that a replay from nothing gives the same."""
-        cdef Checkout fresh = Checkout(self.log)
-        if self.base is not None:
-            fresh.base = self.base
-            fresh.fill()
-        fresh.merge(self.version)
-        self.rope._check()
-        self.walker.tree._check()
-        assert fresh.content() == self.content(), "the text is not what its history makes"

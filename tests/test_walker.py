@@ -9,8 +9,9 @@ import pytest
 
 import egwalker
 from egwalker.cycore import walker
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout, moves, walk
+from egwalker.cycore.walker import moves, walk
 
 
 @pytest.fixture

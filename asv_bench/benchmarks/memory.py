@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import growth, traces
-from egwalker.cycore.walker import Checkout
+from egwalker.cycore.checkout import Checkout
 
 setup_cache = traces.setup_cache
 

@@ -11,7 +11,8 @@ from random import Random
 from benchmarks import traces
 from egwalker import Document, Run
 from egwalker.cycore.blame import blame
-from egwalker.cycore.walker import Checkout, walk
+from egwalker.cycore.checkout import Checkout
+from egwalker.cycore.walker import walk
 
 setup_cache = traces.setup_cache
 

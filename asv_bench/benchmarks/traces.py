@@ -11,8 +11,8 @@ import pickle
 from pathlib import Path
 
 from egwalker import Document, Run, formats
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout
 from egwalker.json_history import Loaded
 
 SHARED = Path(os.environ.get("EGWALKER_SHARED", Path(__file__).resolve().parents[3] / "shared"))

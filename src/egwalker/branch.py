@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from egwalker.cycore.walker import Checkout
+from egwalker.cycore.checkout import Checkout
 from egwalker.events import Change
 from egwalker.versions import Version, to_local
 

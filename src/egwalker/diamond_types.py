@@ -25,9 +25,9 @@ Chunks of unknown types are skipped. Diamond Types counts positions in code poin
 
 from collections.abc import Iterable, Mapping
 
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import EgwalkerError, IdentityError, KindError
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout
 from egwalker.document import Document
 from egwalker.dt_reader import MAX_ERASED, MAX_ERASED_RUNS, Reader, compare, fail
 from egwalker.dt_writer import Writer

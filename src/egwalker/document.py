@@ -13,6 +13,7 @@ from egwalker import encoding
 from egwalker.branch import Branch
 from egwalker.cursor import Cursor
 from egwalker.cycore import blame, decoder, encoder, order
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import (
     AgentError,
     CausalityError,
@@ -25,7 +26,6 @@ from egwalker.cycore.errors import (
 )
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.rope import Rope
-from egwalker.cycore.walker import Checkout
 from egwalker.events import Callback, Change, Edit, Feed, Subscription, logger
 from egwalker.pending import LIMIT as PENDING_LIMIT
 from egwalker.pending import Pending

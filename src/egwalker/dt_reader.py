@@ -10,9 +10,9 @@ from typing import NamedTuple, NoReturn
 import google_crc32c
 import lz4.block
 
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import AgentError, DecodeError, EgwalkerError
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout
 from egwalker.txns import STRIDE
 from egwalker.versions import Id, Version, check_agent
 

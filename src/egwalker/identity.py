@@ -6,8 +6,8 @@ comes from what is imported.
 
 from hashlib import blake2b
 
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout
 from egwalker.document import Document
 from egwalker.plugin_manager import document_type
 

@@ -18,9 +18,9 @@ import zlib
 from bisect import bisect_right
 from typing import Any, NamedTuple, NoReturn
 
+from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import ContentError, DecodeError, EgwalkerError, LimitError, PositionError
 from egwalker.cycore.oplog import OpLog
-from egwalker.cycore.walker import Checkout
 from egwalker.document import Document
 from egwalker.identity import derived_id
 from egwalker.plugin_manager import document_type

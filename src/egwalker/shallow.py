@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from egwalker import encoding
 from egwalker.cycore.errors import ContentError
-from egwalker.cycore.walker import Checkout
+from egwalker.cycore.checkout import Checkout
 from egwalker.messages import MAX_HEADS, MAX_MESSAGE
 from egwalker.versions import joined
 

@@ -1,0 +1,24 @@
+cimport cython
+from libc.stdint cimport int64_t
+
+from egwalker.cycore.live cimport LiveWindow
+from egwalker.cycore.mem cimport Ints
+from egwalker.cycore.oplog cimport OpLog
+from egwalker.cycore.rope cimport Rope
+from egwalker.cycore.walker cimport Walker
+
+
+@cython.final
+cdef class Checkout:
+    cdef readonly OpLog log
+    cdef readonly Rope rope
+    cdef Ints heads
+    cdef Walker walker
+    cdef readonly LiveWindow live
+    cdef object base  # content that the log does not have: that of the root, or None
+
+    cdef int begin(self) except -1
+    cdef object edits(self)
+    cdef int rebuild(self) except -1
+    cdef int fill(self) except -1
+    cdef int append(self, str agent, int64_t n) except -1

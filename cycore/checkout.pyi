@@ -1,0 +1,38 @@
+from collections.abc import Sequence
+from typing import final
+
+from egwalker.cycore.live import LiveWindow
+from egwalker.cycore.oplog import Content, OpLog
+from egwalker.cycore.rope import Rope
+from egwalker.cycore.walker import Edit
+
+@final
+class Checkout:
+    """The document's elements at one version."""
+
+    def __init__(self, log: OpLog) -> None: ...
+    @property
+    def log(self) -> OpLog: ...
+    @property
+    def rope(self) -> Rope: ...
+    @property
+    def live(self) -> LiveWindow: ...
+    @property
+    def version(self) -> tuple[int, ...]: ...
+    @property
+    def ids(self) -> tuple[tuple[str, int], ...]: ...
+    def __len__(self) -> int: ...
+    def merge(self, version: Sequence[int] | None = None, edits: bool = False) -> list[Edit]:
+        """Bring in `version` (default: the log's frontier); the edits made, if asked for."""
+    def insert(self, agent: str, pos: int, content: Content) -> int:
+        """Append a local insert on top of `version`; returns its first local version."""
+    def delete(self, agent: str, pos: int, length: int) -> int: ...
+    def content(self, start: int = 0, end: int | None = None) -> Content: ...
+    def copy(self, log: OpLog) -> Checkout: ...
+    def start_from(self, content: Content) -> None:
+        """Begin with content that is not in the log."""
+    def adopt(self, other: Checkout, version: Sequence[int]) -> None:
+        """Take over another checkout's text."""
+    def restart(self) -> None:
+        """Make the content of the log's frontier anew."""
+    def _check(self) -> None: ...

@@ -1,0 +1,54 @@
+cimport cython
+from libc.stdint cimport int32_t, int64_t
+
+from egwalker.cycore.graph cimport Graph
+from egwalker.cycore.mem cimport Ints, Spans
+from egwalker.cycore.oplog cimport OpLog
+from egwalker.cycore.spans cimport SpanTree
+from egwalker.cycore.walker cimport Walker
+
+
+cdef struct Done:
+    # What the events from `lv` to the next row's did: they inserted or deleted as many elements.
+    int64_t lv
+    int32_t item      # the first of the elements starts here; the others are in its later pieces
+    bint backwards    # the events deleted them from the last to the first
+
+
+@cython.final
+cdef class LiveWindow:
+    cdef OpLog log
+    cdef Graph graph
+    cdef Walker walker        # whose span tree is the state
+    cdef SpanTree tree
+    cdef bint open
+    cdef int64_t start        # of the window; all before it is in `base`
+    cdef Ints base            # the version that all of the window comes after
+    cdef int64_t walked       # the tree has start:walked,
+    cdef int64_t held         # the document start:held
+    cdef int64_t prepared     # the prepare version: this event with all that it follows
+    cdef int64_t mark         # a window that began here, at version `mark_version`, would do for all after it
+    cdef Ints mark_version
+    cdef Done* done           # start:walked, ascending
+    cdef Py_ssize_t n_done
+    cdef Py_ssize_t cap_done
+    cdef Ints heap
+    cdef Spans back           # what to retreat and
+    cdef Spans forth          # to advance on the way from `prepared` to the next event's parents
+
+    cdef void close(self) noexcept nogil
+    cdef int keep(self) except -1 nogil
+    cdef void typed(self, int64_t lv, int64_t end) noexcept nogil
+    cdef bint go_on(self, const int64_t* version, Py_ssize_t n) except -1 nogil
+    cdef bint fits(self, bint* calm) noexcept nogil
+    cdef int take_in(self, int64_t lv, int64_t end, const int64_t* parents, Py_ssize_t n, bint emit) except -1 nogil
+    cdef int compare(self, const int64_t* parents, Py_ssize_t n) except -1 nogil
+    cdef int leave(self, int64_t side, int64_t start, int64_t end) except -1 nogil
+    cdef int shift(self, Spans* spans, int32_t by) except -1 nogil
+    cdef Py_ssize_t cut(self, int64_t lv) except -1 nogil
+    cdef Py_ssize_t note(self, Py_ssize_t op, int64_t lv, int64_t end, Py_ssize_t touched) except -1 nogil
+    cdef int push_done(self, int64_t lv, int32_t item, bint backwards) except -1 nogil
+
+    cdef inline int64_t patience(self) noexcept nogil:
+        """How many events may come that do not need the window before it is dropped."""
+        return 16 + ((self.mark - self.start) >> 4)

@@ -1,0 +1,13 @@
+from typing import final
+
+from egwalker.cycore.walker import Walker
+
+@final
+class LiveWindow:
+    """The part of a document's history that its next merge need not walk again."""
+
+    def __init__(self, walker: Walker) -> None: ...
+    def __len__(self) -> int: ...
+    def memory(self) -> int:
+        """Bytes allocated for it."""
+    def _check(self) -> None: ...
