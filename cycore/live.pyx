@@ -237,8 +237,6 @@ cdef class LiveWindow:
                     lv = key >> 2
                     side |= key & 3
             self.leave(side, first, lv + 1)
-            if self.graph.run[i].lv < self.start:
-                continue
             up = self.graph.parents_of(i)
             for k in range(self.graph.run[i].n_parents):
                 if up[k] >= self.start:

@@ -21,5 +21,5 @@ def test_there_are_some() -> None:
     finder = doctest.DocTestFinder()
     modules = [importlib.import_module(f"egwalker.cycore.{name}") for name in MODULES]
     with_examples = {test.name for module in modules for test in finder.find(module) if test.examples}
-    for name in ("graph.Graph", "oplog.OpLog", "rope.Rope", "walker.Checkout", "order.groups"):
+    for name in ("graph.Graph", "oplog.OpLog", "rope.Rope", "checkout.Checkout", "order.groups"):
         assert f"egwalker.cycore.{name}" in with_examples

@@ -188,6 +188,7 @@ def test_a_large_delivery_is_walked_in_the_order_of_its_branches() -> None:
     cy_runs = [run for part in range(200) for run in pieces_of(cy, "cy", part)]
     dora_runs = [run for part in range(200) for run in pieces_of(dora, "dora", part)]
     ann.receive([run for both in zip(cy_runs, dora_runs, strict=True) for run in both])
+    assert len(ann._main.live) == 0
     ann._check()
     ann.insert(5, "?")
     cy.insert(5, "c")

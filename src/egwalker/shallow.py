@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from egwalker import encoding
-from egwalker.cycore.errors import ContentError
 from egwalker.cycore.checkout import Checkout
+from egwalker.cycore.errors import ContentError
 from egwalker.messages import MAX_HEADS, MAX_MESSAGE
 from egwalker.versions import joined
 
