@@ -70,6 +70,13 @@ class Contestant:
         """Let each come in; how many microseconds it took, and the size of the last one in bytes."""
         return self._call(timed_keystrokes, places)
 
+    def live(self, places: Sequence[Keystroke], waiting: int) -> list[float]:
+        """Let each come in while somebody types here, who sees all; over there all but the last `waiting`.
+
+        How many microseconds each took.
+        """
+        return self._call(timed_live, places, waiting)
+
     def texts(self) -> tuple[str, str]:
         """Those of the two replicas."""
         return self._call(texts)
@@ -175,5 +182,22 @@ def timed_keystrokes(places: Sequence[Keystroke]) -> tuple[list[float], int | No
     return times, size
 
 
+def timed_live(places: Sequence[Keystroke], waiting: int) -> list[float]:
+    pair = PLACE.pair
+    times: list[float] = []
+    with no_gc():
+        for there, here in places:
+            assert here is not None
+            pair.type_here(here)
+            take_in, _ = pair.keystroke(there)
+            began = perf_counter_ns()
+            result = take_in()
+            times.append((perf_counter_ns() - began) / 1e3)
+            del result
+            pair.catch_up(waiting)
+    return times
+
+
 def texts() -> tuple[str, str]:
+    PLACE.pair.catch_up()
     return PLACE.pair.texts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks import traces
 
 from egwalker import Document, Run
 from egwalker.cycore.checkout import Checkout
-from egwalker.encoding import Link
+from egwalker.encoding import Link, encode_update
 
 Inputs = list[Run] | bytes | Path
 """What a library is given of a trace: its event graph, bytes that it wrote itself, or the name of a file.
@@ -54,8 +55,8 @@ class Pair(Protocol):
     def type_here(self, pos: int) -> None:
         """Insert one code point here, which there does not see until `catch_up`."""
 
-    def catch_up(self) -> None:
-        """Bring what was typed here there."""
+    def catch_up(self, waiting: int = 0) -> None:
+        """Bring what was typed here there, but for the last `waiting` code points."""
 
     def texts(self) -> tuple[str, str]:
         """Here, there."""
@@ -108,26 +109,27 @@ class Egwalker(Library):
         return Task(merge, sum(log.memory().values()))
 
     def pair(self, inputs: list[Run]) -> Pair:
-        return EgwalkerPair(inputs)
+        here = Document(agent="here")
+        here.receive(inputs)
+        return EgwalkerPair(here)
 
 
 class EgwalkerPair:
-    def __init__(self, runs: list[Run]) -> None:
-        self._here = Document(agent="here")
-        self._here.receive(runs)
-        self._there = self._here.fork("there")
+    def __init__(self, here: Document) -> None:
+        self._here = here
+        self._there = here.fork("there")
+        self._typed: deque[Run] = deque()
 
     def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
-        before = self._there.version_vector
-        self._there.insert(pos, "x")
-        runs = self._there.history(before)
-        return lambda: self._here.receive(runs), None
+        run = typed(self._there, pos, "x")
+        return lambda: self._here.receive([run]), None
 
     def type_here(self, pos: int) -> None:
-        self._here.insert(pos, "y")
+        self._typed.append(typed(self._here, pos, "y"))
 
-    def catch_up(self) -> None:
-        self._there.merge(self._here)
+    def catch_up(self, waiting: int = 0) -> None:
+        while len(self._typed) > waiting:
+            self._there.receive([self._typed.popleft()])
 
     def texts(self) -> tuple[str, str]:
         return str(self._here), str(self._there)
@@ -192,19 +194,20 @@ class EgwalkerUpdates(EgwalkerReplay):
     keystroke = ", as bytes"
 
     def pair(self, inputs: bytes) -> Pair:
-        return EgwalkerUpdatesPair(inputs)
+        return EgwalkerUpdatesPair(Document.decode(inputs, agent="here"))
 
 
 class EgwalkerUpdatesPair(EgwalkerPair):
-    def __init__(self, data: bytes) -> None:
-        self._here = Document.decode(data, agent="here")
-        self._there = self._here.fork("there")
-
     def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
-        before = self._there.version_vector
-        self._there.insert(pos, "x")
-        update = self._there.encode(since=before)
+        update = self._update(pos, None)
         return lambda: self._here.apply(update), len(update)
+
+    def _update(self, pos: int, link: Link | None) -> bytes:
+        """As a session makes them: `Document.encode` would look for what is new."""
+        log = self._there._history()
+        start = len(log)
+        self._there.insert(pos, "x")
+        return encode_update(log, bytes.fromhex(self._there.id), [(start, len(log))], link)
 
 
 class EgwalkerLinked(EgwalkerReplay):
@@ -213,18 +216,16 @@ class EgwalkerLinked(EgwalkerReplay):
     keystroke = ", as bytes over a link"
 
     def pair(self, inputs: bytes) -> Pair:
-        return EgwalkerLinkedPair(inputs)
+        return EgwalkerLinkedPair(Document.decode(inputs, agent="here"))
 
 
 class EgwalkerLinkedPair(EgwalkerUpdatesPair):
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
+    def __init__(self, here: Document) -> None:
+        super().__init__(here)
         self._written, self._read = Link(), Link()
 
     def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
-        before = self._there.version_vector
-        self._there.insert(pos, "x")
-        update = self._there.encode(since=before, link=self._written)
+        update = self._update(pos, self._written)
         return lambda: self._here.apply(update, link=self._read), len(update)
 
 
@@ -258,7 +259,7 @@ class PycrdtPair:
         for doc in self._docs:
             doc.apply_update(update)
         self._here, self._there = (doc.get("text", type=pycrdt.Text) for doc in self._docs)
-        self._typed: list[bytes] = []
+        self._typed: deque[bytes] = deque()
 
     def _type(self, text: Any, pos: int, what: str) -> bytes:
         # Watched only while typing: an update made from a state vector would hold every deletion ever made.
@@ -276,9 +277,9 @@ class PycrdtPair:
     def type_here(self, pos: int) -> None:
         self._typed.append(self._type(self._here, pos, "y"))
 
-    def catch_up(self) -> None:
-        while self._typed:
-            self._docs[1].apply_update(self._typed.pop(0))
+    def catch_up(self, waiting: int = 0) -> None:
+        while len(self._typed) > waiting:
+            self._docs[1].apply_update(self._typed.popleft())
 
     def texts(self) -> tuple[str, str]:
         return str(self._here), str(self._there)
@@ -314,20 +315,24 @@ class LoroPair:
         self._here, self._there = loro.LoroDoc(), loro.LoroDoc()
         for doc in (self._here, self._there):
             doc.import_(update)
+        self._typed: deque[bytes] = deque()
+
+    def _type(self, doc: Any, pos: int, what: str) -> bytes:
+        before = doc.oplog_vv
+        doc.get_text("text").insert(pos, what)
+        doc.commit()
+        return bytes(doc.export(self._updates(before)))
 
     def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
-        before = self._there.oplog_vv
-        self._there.get_text("text").insert(pos, "x")
-        self._there.commit()
-        update = self._there.export(self._updates(before))
+        update = self._type(self._there, pos, "x")
         return lambda: self._here.import_(update), len(update)
 
     def type_here(self, pos: int) -> None:
-        self._here.get_text("text").insert(pos, "y")
-        self._here.commit()
+        self._typed.append(self._type(self._here, pos, "y"))
 
-    def catch_up(self) -> None:
-        self._there.import_(self._here.export(self._updates(self._there.oplog_vv)))
+    def catch_up(self, waiting: int = 0) -> None:
+        while len(self._typed) > waiting:
+            self._there.import_(self._typed.popleft())
 
     def texts(self) -> tuple[str, str]:
         return self._here.get_text("text").to_string(), self._there.get_text("text").to_string()
@@ -337,6 +342,14 @@ MERGING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerReplay, Eg
 """Those that make a text."""
 TYPING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerUpdates, EgwalkerLinked)
 """Those that exchange keystrokes."""
+
+
+def typed(document: Document, pos: int, what: str) -> Run:
+    """Insert one code point into a document; its event."""
+    parents = document.version
+    document.insert(pos, what)
+    ((agent, seq),) = document.version
+    return Run(agent, seq, parents, ((pos, 0, what),))
 
 
 def read(path: Path) -> bytes | None:

@@ -10,7 +10,9 @@ time over the library's (to theirs from the graph, to the plain text's from the 
 over pycrdt's or, with the content, the plain text's; `target` is the largest ratio wanted. Times differ from
 machine to machine, ratios hold; on a busy machine compare `ms_min`.
 
-With `--keystroke` it also times how one keystroke from elsewhere enters the finished document of S1.
+With `--keystroke` it also times how one keystroke from elsewhere enters the finished document of S1, and with
+`--live` how it does while two people type into it at once, neither of whom ever knows the other's last
+keystrokes: after 100, 1,000 and so on of them, up to `LIVE_STEPS`.
 With `--size` it prints how many bytes documents take instead (see `sizes.py`), by default of all traces.
 
 Exit codes: 0 all texts are right, 1 some are not, 2 the engine is not built or a file is missing.
@@ -63,6 +65,11 @@ KEYSTROKE_CASES = {
 }
 BLOCKS, BLOCK = 10, 30
 """So many blocks of so many keystrokes each; the libraries do a block in turn."""
+LIVE_WAITING = 2
+"""How many keystrokes of a live session are on their way."""
+LIVE_STEPS = (100, 1_000, 5_000, 10_000, 20_000, 50_000)
+"""After how many from each side one is timed: the median of the last `LIVE_BLOCK`."""
+LIVE_BLOCK = 100
 SEED = 20240914
 
 
@@ -260,6 +267,48 @@ def keystrokes(case: str, length: int) -> list[list[Keystroke]]:
     ]
 
 
+# --- live sessions ------------------------------------------------------------------------------------------
+
+
+def compare_live(trace: Trace) -> bool:
+    """Time keystrokes of a session that never pauses, print a line each; whether all texts were right."""
+    right = True
+    with contestants(trace) as all_of_them:
+        for contestant in all_of_them:
+            contestant.open_pair()
+        done = 0
+        for step in LIVE_STEPS:
+            say(f"{trace.name}: a live session, up to {step} keystrokes from each side")
+            for contestant in all_of_them:
+                contestant.times = contestant.live(live_places(done, step, len(trace.text)), LIVE_WAITING)
+                contestant.times = contestant.times[-LIVE_BLOCK:]
+            done = step
+            for contestant in all_of_them:
+                line = {
+                    **about(trace, contestant),
+                    "what": f"remote keystroke, live session{contestant.library.keystroke}",
+                    "typed": 2 * step,
+                    "us": round(median(contestant.times), 2),
+                    "us_min": round(min(contestant.times), 2),
+                    "ratio": ratio(contestant, rival(contestant, all_of_them)),
+                }
+                print(json.dumps(line), flush=True)
+        for contestant in all_of_them:
+            here, there = contestant.texts()
+            if here != there or len(here) != len(trace.text) + 2 * done:
+                say(f"the two replicas of {contestant.library.name} have not come together")
+                right = False
+    return right
+
+
+def live_places(start: int, end: int, length: int) -> list[Keystroke]:
+    """The places of keystrokes number `start` to `end` of a live session: two people who type on."""
+    from contest import Keystroke  # noqa: PLC0415  (needs the engine)
+
+    # What the other one types further to the front moves the text by one a keystroke.
+    return [Keystroke(length // 2 + max(0, 2 * i - LIVE_WAITING), length // 4 + i) for i in range(start, end)]
+
+
 # --- the command --------------------------------------------------------------------------------------------
 
 
@@ -290,6 +339,8 @@ def run(options: argparse.Namespace) -> bool:
         jobs += [(name, merging, lambda trace: compare(trace, options.rounds)) for name in options.names]
     if options.keystroke:
         jobs.append((KEYSTROKE_TRACE, available(TYPING), compare_keystrokes))
+    if options.live:
+        jobs.append((KEYSTROKE_TRACE, available(TYPING), compare_live))
     for name, _, _ in jobs:
         # Before minutes of work.
         traces.find(name, options.traces)
@@ -341,12 +392,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peers", type=Path, metavar="DIR", help="their files (default: TRACES/../peers)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="of each trace (%(default)s)")
     parser.add_argument("--keystroke", action="store_true", help="also time single remote keystrokes")
+    parser.add_argument("--live", action="store_true", help="and while two people type at once")
     parser.add_argument("--size", action="store_true", help="compare sizes and time nothing")
     options = parser.parse_args(arguments)
-    if not options.names and not options.keystroke and not options.size:
-        parser.error("name at least one trace, or give --keystroke or --size")
-    if options.keystroke and options.size:
-        parser.error("--keystroke and --size: one at a time")
+    if not options.names and not options.keystroke and not options.live and not options.size:
+        parser.error("name at least one trace, or give --keystroke, --live or --size")
+    if (options.keystroke or options.live) and options.size:
+        parser.error("--size is for itself, without --keystroke and --live")
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
     try:
