@@ -156,6 +156,7 @@ class OurLight:
     def __init__(self) -> None:
         self.ready = False
         self._session: Session | None = Session(Document())
+        self._acks = True
         self._number = 0
         self._received = self._confirmed = 0
 
@@ -179,9 +180,10 @@ class OurLight:
                 found.append(message)
             self._number += len(found)
             if self.ready:
+                self._acks = self._session.peer_wants_acks
                 self._session = None
                 self._confirmed = self._received
-        elif self._confirmed < self._received:
+        elif self._acks and self._confirmed < self._received:
             self._confirmed = self._received
             found.append(bytes([ACK, self._number % COUNTER]) + varint(self._received) + varint(0))
             self._number += 1

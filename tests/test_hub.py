@@ -290,9 +290,13 @@ def test_entered_the_moment_it_is_unloaded() -> None:
 
 def test_what_is_stored_at_last_is_told_to_slow_ones_too() -> None:
     class Slow(MemoryChannel):
-        async def send(self, message: bytes) -> None:
+        def write(self, message: bytes) -> bool:
+            super().write(message)
+            return False
+
+        async def drain(self) -> None:
             await asyncio.sleep(0.1)
-            await super().send(message)
+            await super().drain()
 
     async def main() -> None:
         places = FakePlaces()

@@ -374,9 +374,7 @@ def test_nobody_greets(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         here, there = MemoryChannel.pair()
         session = Session(Document())
-        error = await asyncio.wait_for(
-            links.drive(session, there, asyncio.Event(), lambda _: None, answers=True), 2
-        )
+        error = await asyncio.wait_for(links.Talk(session, there, lambda _: None, answers=True).run(), 2)
         assert "no greeting" in str(error)
         assert await here.receive() is not None
         assert await here.receive() is None

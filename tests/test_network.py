@@ -239,21 +239,23 @@ def run(main: Callable[[], Any]) -> Any:
 def test_channels() -> None:
     async def main() -> None:
         a, b = MemoryChannel.pair()
-        await a.send(b"1")
+        assert a.write(b"1")
         assert await b.receive() == b"1"
         waiting = asyncio.create_task(b.receive())
         await asyncio.sleep(0)
         assert not waiting.done()
-        await a.send(b"2")
+        assert a.write(b"2")
         assert await waiting == b"2"
-        for _ in range(64):
-            await a.send(b"x")
-        blocked = asyncio.create_task(a.send(b"last"))
+        for _ in range(63):
+            assert a.write(b"x")
+        assert not a.write(b"last")
+        blocked = asyncio.create_task(a.drain())
         await asyncio.sleep(0.01)
         assert not blocked.done(), "the other end does not read"
         assert await b.receive() == b"x"
         await blocked
-        more = asyncio.create_task(a.send(b"never"))
+        a.write(b"more")
+        more = asyncio.create_task(a.drain())
         reading = asyncio.create_task(a.receive())
         await asyncio.sleep(0.01)
         await b.close()
@@ -262,10 +264,10 @@ def test_channels() -> None:
             await more
         assert await reading is None
         with pytest.raises(ConnectionError):
-            await b.send(b"x")
+            b.write(b"x")
         rest = [message async for message in received(b)]
         assert len(rest) == 64
-        assert rest[-1] == b"last"
+        assert rest[-2:] == [b"last", b"more"]
 
     async def received(channel: MemoryChannel) -> Any:
         while (message := await channel.receive()) is not None:

@@ -113,7 +113,7 @@ async def attack(server: Running, name: str, kind: str, headers: dict[str, str])
                     await socket.send_bytes(bytes([ACK, 1, 99, 99]))
                 elif kind == "presence":
                     session.show("mallory", "EVIL")
-            if kind == "update" and acted and session._done_sent and not len(mine):
+            if kind == "update" and acted and session._done_sent and "EVIL" not in mine.content:
                 mine.insert(0, "EVIL")
             while kind != "ack" and (message := session.poll()):
                 await socket.send_bytes(message)
@@ -191,7 +191,8 @@ def test_a_version_vector_is_not_for_who_may_not_read() -> None:
                 channel = await link(server.url + "x", Document(), headers={"Rights": rights})._open_channel()
                 message = session.poll()
                 assert message is not None
-                await channel.send(message)
+                channel.write(message)
+                await channel.drain()
                 answer = await channel.receive()
                 assert answer is not None
                 (event,) = session.receive(answer)
@@ -497,7 +498,8 @@ class Deaf:
         self.channel = channel
         self.hears = asyncio.Event()
         self.hears.set()
-        self.send = channel.send
+        self.write = channel.write
+        self.drain = channel.drain
         self.close = channel.close
 
     async def receive(self) -> bytes | None:
@@ -532,16 +534,15 @@ def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
                 biggest = 0
                 first = loop.time()
                 while len(room.peers) == 3:
-                    assert loop.time() - first < 15, "the slow one is never dropped"
+                    assert loop.time() - first < 60, "the slow one is never dropped"
                     writer.insert(0, rng.randbytes(150_000).hex())
                     begun = loop.time()
                     await asyncio.wait_for(two.persisted(), 5)
                     await until(lambda: len(reader) == len(writer))
                     waits.append(loop.time() - begun)
                     for peer in room.peers.values():
-                        socket = peer.channel
-                        assert isinstance(socket, transport.WebSocket)
-                        assert socket._transport is not None
+                        socket = peer.talk.channel
+                        assert isinstance(socket, transport.ServerSocket)
                         biggest = max(biggest, socket._transport.get_write_buffer_size())
                 assert sorted(waits)[len(waits) // 2] < 0.3, "others wait"
                 assert biggest < 3 << 20, f"{biggest} bytes wait in a socket's buffer"

@@ -45,6 +45,7 @@ from egwalker.session import (
     Acknowledged,
     Changed,
     Closed,
+    Encoded,
     Event,
     Greeted,
     Presence,
@@ -612,6 +613,93 @@ def test_errors_are_told_and_shown_safely() -> None:
 
 
 # --- acknowledgements ---------------------------------------------------------------------------------------
+
+
+def test_who_needs_no_acknowledgements_gets_none() -> None:
+    a, b = Document(agent="a"), Document(agent="b")
+    quiet, other = Session(a, acks=False), Session(b, durable=True)
+    a.insert(0, "x")
+    said = talk(quiet, other)
+    b.insert(1, "y")
+    a.insert(0, "z")
+    said += talk(quiet, other)
+    other.stored(other.mark())
+    said += talk(quiet, other)
+    assert (a.content, b.content) == ("zxy", "zxy")
+    assert "ACK" not in kinds(said, other)
+    assert not other.unconfirmed
+    assert quiet.acknowledged == Acknowledged(0, -1)
+    assert other.acknowledged.received == other.sent == 1, "what it sent itself is confirmed"
+
+
+def test_an_acknowledgement_can_wait() -> None:
+    left, right = linked(durable=True)
+    left.document.insert(0, "x")
+    for message in polled(left):
+        right.receive(message)
+    right.document.insert(0, "y")
+    update = right.poll(confirm=False)
+    assert update is not None
+    assert update[0] == UPDATE
+    assert right.poll(confirm=False) is None
+    assert right.unconfirmed
+    right.stored(right.mark())
+    ack = right.poll()
+    assert ack is not None
+    assert ack[0] == ACK
+    assert ack[2:] == bytes([1, 2]), "received and durable in one"
+    assert right.poll() is None
+    assert not right.unconfirmed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sessions_that_share_what_they_encode_say_the_same(seed: int) -> None:
+    """Whatever each of them has been told, and has told, before."""
+    rng = Random(seed)
+    server = Document(agent="server", id=ID)
+    shared: Encoded = {}
+    documents = [server.fork(f"a{i}") for i in range(6)]
+    pairs = [(Session(document), Session(server, encoded=shared)) for document in documents]
+    for _ in range(60):
+        document = rng.choice([*documents, server])
+        if rng.random() < 0.7 or not len(document):
+            document.insert(rng.randint(0, len(document)), rng.choice(["x", "hello", "\U0001f600"]))
+        else:
+            document.delete(rng.randrange(len(document)))
+        for one, other in rng.sample(pairs, rng.randint(1, len(pairs))):
+            talk(one, other)
+            assert (one.closed, other.closed) == (None, None)
+    for _ in range(2):
+        for pair in pairs:
+            talk(*pair)
+    assert {document.content for document in documents} == {server.content}
+    for document in documents:
+        document.verify()
+
+
+def test_an_edit_is_encoded_once_for_all_who_know_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Document(agent="server", id=ID)
+    server.insert(0, "text")
+    shared: Encoded = {}
+    pairs = [(Session(server.fork(f"a{i}")), Session(server, encoded=shared)) for i in range(10)]
+    for pair in pairs:
+        talk(*pair)
+    calls = 0
+    encode = encoding.encode_update
+
+    def counted(*args: Any, **options: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        return encode(*args, **options)
+
+    monkeypatch.setattr(encoding, "encode_update", counted)
+    for _ in range(3):
+        server.insert(0, "x")
+        for here, there in pairs:
+            for message in polled(there):
+                here.receive(message)
+    assert calls == 3
+    assert {here.document.content for here, _ in pairs} == {"xxxtext"}
 
 
 def test_received_and_durable() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import inspect
 import logging
@@ -49,10 +50,14 @@ CONNECT_TIMEOUT = 20.0
 """Seconds that making one may take."""
 WRITE_BUFFER = 64 << 10
 """Bytes that wait in a socket's buffer before the sender waits."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Seconds between two looks at a buffer that was full."""
 RATE, BURST = 200.0, 2000.0
 """Messages a second that one link may send over time, and how many at once."""
 ACK_COST = 0.1
 """As how many messages an acknowledgement counts: whoever reads much sends many."""
+GARBAGE = 50_000
+"""Objects made before Python looks for garbage: a server makes many, that are few at a time."""
 MAX_NAME = 200
 """Bytes of a document's name."""
 REFUSED = (
@@ -104,40 +109,15 @@ def check_name(name: str) -> str:
 class WebSocket:
     """A channel over a WebSocket, of either end."""
 
-    def __init__(
-        self,
-        socket: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
-        *,
-        limited: bool = False,
-        transport: asyncio.WriteTransport | None = None,
-        session: aiohttp.ClientSession | None = None,
-    ) -> None:
+    def __init__(self, socket: web.WebSocketResponse | aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
-        self._transport = transport
-        self._session = session
-        self._limited = limited
         self._stuck = False  # the other end does not read
-        self._credit = BURST
-        self._filled = 0.0
-
-    async def send(self, message: bytes) -> None:
-        """Send a message. `ConnectionError` if it is not taken within `SEND_TIMEOUT`."""
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await self._socket.send_bytes(message)
-        except TimeoutError:
-            self._stuck = True
-            raise ConnectionError("the other end does not read") from None
-        except (RuntimeError, aiohttp.ClientError) as error:
-            raise ConnectionError(str(error)) from error
 
     async def receive(self) -> bytes | None:
         """The next message. `SyncError` for one that is none, or if the other end refuses what it gets."""
         message = await self._socket.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
             data: bytes = message.data
-            if self._limited:
-                await self._limit(ACK_COST if data[:1] == bytes([ACK]) else 1.0)
             return data
         if message.type is aiohttp.WSMsgType.TEXT:
             raise SyncError("a message is text, not bytes")
@@ -147,14 +127,6 @@ class WebSocket:
             raise SyncError(f"the other end closed the link: {message.data} {message.extra or ''}".rstrip())
         return None
 
-    async def _limit(self, cost: float) -> None:
-        """Read no more than `RATE` messages a second."""
-        now = asyncio.get_running_loop().time()
-        self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - cost
-        self._filled = now
-        if self._credit < 0:
-            await asyncio.sleep(-self._credit / RATE)
-
     async def close(self) -> None:
         """End the connection."""
         try:
@@ -163,11 +135,109 @@ class WebSocket:
                 await self._socket.close()
         except TimeoutError:
             self._stuck = True
+
+
+class ServerSocket(WebSocket):
+    """The server's end. It writes frames by itself: a thousand readers get the same bytes at once.
+
+    Who does not read costs `WRITE_BUFFER` bytes and a message, for `SEND_TIMEOUT`.
+    """
+
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport) -> None:
+        super().__init__(socket)
+        self._transport = transport
+        self._credit = BURST
+        self._filled = 0.0
+
+    def write(self, message: bytes) -> bool:
+        """Write a frame to the socket, or into its buffer."""
+        transport = self._transport
+        if self._socket.closed or transport.is_closing():
+            raise ConnectionResetError("the connection is closed")
+        transport.write(frame_head(len(message)) + message)
+        return transport.get_write_buffer_size() <= WRITE_BUFFER
+
+    async def drain(self) -> None:
+        """Wait until the buffer is nearly empty. `ConnectionError` if that takes `SEND_TIMEOUT`."""
+        transport = self._transport
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        pause = SHORTEST_PAUSE
+        while transport.get_write_buffer_size() > WRITE_BUFFER // 2:
+            if transport.is_closing():
+                raise ConnectionResetError("the connection is closed")
+            if loop.time() - begun > SEND_TIMEOUT:
+                self._stuck = True
+                raise ConnectionError("the other end does not read")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def receive(self) -> bytes | None:
+        """The next message, but no more than `RATE` a second."""
+        data = await super().receive()
+        if data is not None:
+            now = asyncio.get_running_loop().time()
+            self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - cost_of(data)
+            self._filled = now
+            if self._credit < 0:
+                await asyncio.sleep(-self._credit / RATE)
+        return data
+
+    async def close(self) -> None:
+        """End the connection."""
+        try:
+            await super().close()
         finally:
-            if self._stuck and self._transport is not None:
+            if self._stuck:
                 self._transport.abort()
-            if self._session is not None:
-                await self._session.close()
+
+
+class ClientSocket(WebSocket):
+    """The client's end."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, session: aiohttp.ClientSession) -> None:
+        super().__init__(socket)
+        self._session = session
+        self._message: bytes | None = None  # is to be sent
+
+    def write(self, message: bytes) -> bool:
+        """Take one message, which `drain` sends."""
+        self._message = message
+        return False
+
+    async def drain(self) -> None:
+        """Send what was written. `ConnectionError` if it is not taken within `SEND_TIMEOUT`."""
+        message, self._message = self._message, None
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                if message is not None:
+                    await self._socket.send_bytes(message)
+        except TimeoutError:
+            self._stuck = True
+            raise ConnectionError("the other end does not read") from None
+        except (RuntimeError, aiohttp.ClientError) as error:
+            raise ConnectionError(str(error)) from error
+
+    async def close(self) -> None:
+        """End the connection."""
+        try:
+            await super().close()
+        finally:
+            await self._session.close()
+
+
+def frame_head(size: int) -> bytes:
+    """What a WebSocket's binary frame of so many bytes from the server begins with."""
+    if size < 126:
+        return bytes([0x82, size])
+    if size < 1 << 16:
+        return b"\x82\x7e" + size.to_bytes(2, "big")
+    return b"\x82\x7f" + size.to_bytes(8, "big")
+
+
+def cost_of(message: bytes) -> float:
+    """As how many messages this one counts."""
+    return ACK_COST if message[:1] == bytes([ACK]) else 1.0
 
 
 # --- the server ---------------------------------------------------------------------------------------------
@@ -386,9 +456,8 @@ class Server:
         async with self._room(name, create=permission.write) as room:
             await socket.prepare(request)
             transport = request.transport
-            if transport is not None:
-                transport.set_write_buffer_limits(high=WRITE_BUFFER)
-            await room.serve(WebSocket(socket, limited=True, transport=transport), permission)
+            if transport is not None:  # else they have left already
+                await room.serve(ServerSocket(socket, transport), permission)
         return socket
 
 
@@ -440,7 +509,7 @@ class AiohttpTransport:
                 if isinstance(error, aiohttp.ClientError | TimeoutError):
                     raise ConnectionError(f"{url}: {error}") from error
                 raise
-            return WebSocket(socket, session=session)
+            return ClientSocket(socket, session)
 
         return Link(document, open_channel, **options)
 
@@ -498,6 +567,7 @@ class AiohttpTransport:
         setup(app, open_place, authenticate=authenticate, idle=idle, page=True, listing=listing)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         allow_many_files()
+        gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from egwalker import egw_records, hookimpl
@@ -29,8 +29,11 @@ from egwalker.egw_file import EgwFile
 from egwalker.events import logger
 from egwalker.hub import settle
 from egwalker.links import Watch
+from egwalker.threads import Crew, in_thread
 from egwalker.transport import Transport
 
+CREW = Crew(4, queue=16, rest=3.0)
+"""Who commits."""
 SUFFIX = ".egw"
 PERIOD = 2.0
 """Seconds between two looks at an exchange folder."""
@@ -38,18 +41,6 @@ SETTLED = 5.0
 """Seconds after its last change that a file is read again: clocks of file systems are coarse."""
 PLAIN = re.compile("[a-z0-9][a-z0-9_-]{0,59}")
 """Names of agents that files are called by as they are."""
-
-T = TypeVar("T")
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Do work in a thread. It is awaited even if that is cancelled: nothing goes on behind one's back."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def create(path: Path, document: Document) -> EgwFile:
@@ -84,7 +75,7 @@ class FilePlace:
 
     async def commit(self) -> None:
         """Make durable what the document holds. `StorageError` if that fails."""
-        await in_thread(self._commit)
+        await CREW.do(self._commit)
 
     async def close(self) -> None:
         """Commit, and release the file."""

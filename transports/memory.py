@@ -330,7 +330,7 @@ class MemoryChannel:
 
     >>> async def talk():
     ...     a, b = MemoryChannel.pair()
-    ...     await a.send(b"hello")
+    ...     a.write(b"hello")
     ...     await a.close()
     ...     return await b.receive(), await b.receive()
     >>> asyncio.run(talk())
@@ -350,40 +350,55 @@ class MemoryChannel:
         state = _State()
         return cls(one, other, state), cls(other, one, state)
 
-    async def send(self, message: bytes) -> None:
-        """Send a message; waits while too many wait for the other end. `ConnectionError` if it is gone."""
-        state = self._state
-        async with state.condition:
-            await state.condition.wait_for(lambda: state.closed or len(self._out) < QUEUE)
-            if state.closed:
-                raise ConnectionResetError("the channel is closed")
-            self._out.append(message)
-            state.condition.notify_all()
+    def write(self, message: bytes) -> bool:
+        """Send a message; whether another one may follow at once. `ConnectionError` at the end."""
+        if self._state.closed:
+            raise ConnectionResetError("the channel is closed")
+        self._out.append(message)
+        self._state.wake()
+        return len(self._out) < QUEUE
+
+    async def drain(self) -> None:
+        """Wait while too many messages wait for the other end. `ConnectionError` if it is gone."""
+        await self._state.wait_until(lambda: len(self._out) < QUEUE)
+        if self._state.closed:
+            raise ConnectionResetError("the channel is closed")
 
     async def receive(self) -> bytes | None:
         """The next message, None at the end."""
-        state = self._state
-        async with state.condition:
-            await state.condition.wait_for(lambda: state.closed or self._into)
-            if not self._into:
-                return None
-            message = self._into.popleft()
-            state.condition.notify_all()
-            return message
+        await self._state.wait_until(lambda: bool(self._into))
+        if not self._into:
+            return None
+        message = self._into.popleft()
+        self._state.wake()
+        return message
 
     async def close(self) -> None:
         """Let go of it. What was sent before can still be received."""
         self._state.closed = True
-        async with self._state.condition:
-            self._state.condition.notify_all()
+        self._state.wake()
 
 
 class _State:
     """What both ends of a channel share."""
 
     def __init__(self) -> None:
-        self.condition = asyncio.Condition()
         self.closed = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait_until(self, true: Callable[[], bool]) -> None:
+        """Wait until it is true, or the channel is closed."""
+        while not true() and not self.closed:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
 
 
 class MemoryPlace:

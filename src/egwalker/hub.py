@@ -10,16 +10,22 @@ from typing import Any, NamedTuple, Protocol
 from egwalker.cycore.errors import EgwalkerError, StorageError, SyncError
 from egwalker.document import Document
 from egwalker.events import logger
-from egwalker.links import LAST_WORDS, Channel, Watch, drive
+from egwalker.links import LAST_WORDS, Channel, Talk, Watch
 from egwalker.messages import MAX_KEY
 from egwalker.plugin_manager import hook
-from egwalker.session import Changed, Event, Greeted, Presence, Session
+from egwalker.session import Changed, Encoded, Event, Greeted, Presence, Session
 from egwalker.versions import Run
 
 IDLE = 60.0
 """Seconds after which a document that nobody uses is unloaded."""
 PRESENCES = 64
 """How many presences one link may show."""
+ACK_DELAY = 0.05
+"""Seconds that an edit's acknowledgement waits for the edit to be stored, so that one says both."""
+PAUSE, LONGEST_PAUSE = 3.0, 1.0
+"""After storing, edits gather for this many times as long as it took, at most so many seconds."""
+LONG = 0.001
+"""Seconds. If sending to everybody takes longer, the next time is as long after: others have a turn."""
 
 
 class Permission(NamedTuple):
@@ -80,12 +86,10 @@ def tell_plugins(which: str, **arguments: Any) -> None:
 class Peer:
     """Somebody who is linked to a document."""
 
-    def __init__(self, session: Session, channel: Channel, permission: Permission) -> None:
-        self.session = session
-        self.channel = channel
+    def __init__(self, talk: Talk, permission: Permission) -> None:
+        self.talk = talk
+        self.session = talk.session
         self.permission = permission
-        self.wake = asyncio.Event()  # there may be something to send
-        self.idle = asyncio.Event()  # there is nothing to send
         self.stored = -1  # what they were told of
         self.keys: dict[str, str] = {}  # of their presences, and under which others see them
 
@@ -105,15 +109,58 @@ class Room:
         self._presences: dict[str, tuple[Peer, Any]] = {}
         self._told = self.document.version  # of which plugins know that it is stored
         self._closing = False
-        self._changed = asyncio.Event()
+        self._encoded: Encoded = {}
+        self._loop = asyncio.get_running_loop()
+        self._dirty = False  # there may be something to store
+        self._changed = asyncio.Event()  # and now it should be
+        self._store_after = 0.0
         self._nobody = asyncio.Event()
+        self._sending = False  # to everybody, soon
+        self._send_after = 0.0
+        self._to_confirm: set[Peer] = set()  # soon
         self._watch = Watch(self.document, self._wake)
         self._keeper = asyncio.create_task(self._keep())
 
     def _wake(self) -> None:
-        self._changed.set()
+        self._store_soon()
+        self._send_soon()
+
+    def _store_soon(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            if self._store_after > self._loop.time():
+                self._loop.call_at(self._store_after, self._changed.set)
+            else:
+                self._changed.set()
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            if self._send_after and self._send_after > self._loop.time():
+                self._loop.call_at(self._send_after, self._send)
+            else:
+                self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        """Send everybody what is new."""
+        self._sending = False
+        begun = self._loop.time()
         for peer in self.peers.values():
-            peer.wake.set()
+            peer.talk.flush(confirm=not self._durable)
+        now = self._loop.time()
+        self._encoded.clear()
+        self._send_after = 2 * now - begun if now - begun > LONG else 0.0
+
+    def _confirm_soon(self, peer: Peer) -> None:
+        if not self._to_confirm:
+            self._loop.call_later(ACK_DELAY, self._confirm)
+        self._to_confirm.add(peer)
+
+    def _confirm(self) -> None:
+        """Tell those who sent edits that these have come."""
+        for peer in self._to_confirm:
+            peer.talk.flush()
+        self._to_confirm.clear()
 
     async def _keep(self) -> None:
         """Store what is new, again and again; whoever sent it is told."""
@@ -122,7 +169,11 @@ class Room:
             if self._closing or self.error is not None:
                 return
             self._changed.clear()
+            self._dirty = False
+            begun = self._loop.time()
             await self.store()
+            now = self._loop.time()
+            self._store_after = now + min(LONGEST_PAUSE, PAUSE * (now - begun))
 
     async def store(self) -> None:
         """Make durable what there is, and say so. If that fails everybody is told, and sent away."""
@@ -138,7 +189,7 @@ class Room:
             self.error = StorageError(f"document {self.name!r} cannot be stored")
             for peer in self.peers.values():
                 peer.session.fail(self.error)
-                peer.wake.set()
+                peer.talk.flush()
             return
         if version != self._told:
             self._told = version
@@ -147,7 +198,7 @@ class Room:
             if self._durable and peer.stored < mark:
                 peer.stored = mark
                 peer.session.stored(mark)
-                peer.wake.set()
+                peer.talk.flush()
 
     async def serve(self, channel: Channel, permission: Permission) -> None:
         """Share the document with somebody until they leave."""
@@ -165,8 +216,9 @@ class Room:
             durable=self._durable,
             accept=accept if hook().before_edit.get_hookimpls() else None,
             presences=PRESENCES,
+            acks=False,
+            encoded=self._encoded,
         )
-        peer = Peer(session, channel, permission)
 
         def tell(event: Event) -> None:
             if isinstance(event, Presence):
@@ -174,7 +226,13 @@ class Room:
                     self._show(peer, event.key, event.state)
             elif isinstance(event, Changed | Greeted):
                 # Even what is here already may have been made a moment ago.
-                self._changed.set()
+                self._store_soon()
+                if self._durable:
+                    self._confirm_soon(peer)
+                else:
+                    self._send_soon()
+
+        peer = Peer(Talk(session, channel, tell, answers=True), permission)
 
         for key, (_, state) in self._presences.items():
             session.show(key, state)
@@ -182,7 +240,7 @@ class Room:
         self._nobody.clear()
         tell_plugins("peer_joined", name=self.name, who=permission.who)
         try:
-            error = await drive(session, channel, peer.wake, tell, answers=True, idle=peer.idle)
+            error = await peer.talk.run()
             if error is not None:
                 logger.info("%s left %r: %s", permission.who, self.name, error)
         finally:
@@ -213,7 +271,7 @@ class Room:
         for other in self.peers.values():
             if other is not peer:
                 other.session.show(shown, state)
-                other.wake.set()
+        self._send_soon()
 
     def shown(self) -> list[Any]:
         """What those who are there show of themselves."""
@@ -228,11 +286,9 @@ class Room:
                 await asyncio.wait_for(self._nobody.wait(), LAST_WORDS)
 
     async def _dismiss(self, peer: Peer) -> None:
-        peer.wake.set()
-        await asyncio.sleep(0)  # until it is awake, and not idle any more
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(peer.idle.wait(), LAST_WORDS)
-        await peer.channel.close()
+            await asyncio.wait_for(peer.talk.flushed(), LAST_WORDS)
+        await peer.talk.channel.close()
 
     async def close(self) -> None:
         """Store the document, and let go of its place."""

@@ -13,7 +13,7 @@ from egwalker.cycore.errors import EgwalkerError, SyncError
 from egwalker.document import Document
 from egwalker.events import Change, logger
 from egwalker.messages import encode_presence
-from egwalker.session import Changed, Event, Presence, Session
+from egwalker.session import Changed, Event, Greeted, Presence, Session
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 """Seconds before the first attempt to connect again, and at most."""
@@ -30,8 +30,12 @@ LAST_WORDS = 1.0
 class Channel(Protocol):
     """A connection that carries whole messages, in their order, each once or not at all."""
 
-    async def send(self, message: bytes) -> None:
-        """Send a message; waits while the other end does not read. `ConnectionError` if it is gone."""
+    def write(self, message: bytes) -> bool:
+        """Take a message to be sent; whether another one may follow before `drain`. `ConnectionError`."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until another message may follow. `ConnectionError` if it is gone, or nobody reads."""
         ...
 
     async def receive(self) -> bytes | None:
@@ -73,86 +77,150 @@ class Watch:
         self._subscription.close()
 
 
-async def drive(
-    session: Session,
-    channel: Channel,
-    wake: asyncio.Event,
-    tell: Callable[[Event], None],
-    *,
-    answers: bool = False,
-    idle: asyncio.Event | None = None,
-) -> EgwalkerError | None:
-    """Run a session over a channel until either ends; returns what was wrong, None if the other end left.
+class Talk:
+    """A session driven over a channel, in `run`. `tell` is called with all its events.
 
-    Set `wake` when the session may have something to send; `idle` is set while it has nothing. `tell` is
-    called with all its events. Of two ends one `answers`: it greets after the other one, so that of two empty
+    Call `flush` or `flush_soon` when the session may have something to send, also when `tell` was told of
+    something to acknowledge. Of two ends one `answers`: it greets after the other one, so that of two empty
     documents one takes on the other's id.
     """
-    idle = idle or asyncio.Event()
 
-    async def write() -> None:
-        if answers:
-            try:
-                async with asyncio.timeout(GREETING):
-                    while not session.greeted and session.closed is None:
-                        await wake.wait()
-                        wake.clear()
-            except TimeoutError:
-                session.fail(SyncError("no greeting came"))
-        while True:
-            wake.clear()
-            message = session.poll()
-            while message is not None:
-                await channel.send(message)
-                message = session.poll()
-                if message is not None:
-                    await asyncio.sleep(0)  # sending need not let others have their turn
+    def __init__(
+        self, session: Session, channel: Channel, tell: Callable[[Event], None], *, answers: bool = False
+    ) -> None:
+        self.session = session
+        self.channel = channel
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._waits = answers  # for a greeting
+        self._coming = False  # a flush
+        self._writing: asyncio.Task[None] | None = None  # while the channel cannot take more
+        self._written: asyncio.Future[None] = self._loop.create_future()  # all that will ever be
+
+    def flush(self, *, confirm: bool = True) -> None:
+        """Send what there is to send, as soon as the channel takes it. `confirm`: see `Session.poll`.
+
+        Raises nothing: what goes wrong ends `run`.
+        """
+        if self._writing is None and not self._written.done() and not self._send(confirm):
+            self._writing = asyncio.create_task(self._go_on())
+
+    def flush_soon(self) -> None:
+        """The same, when what is under way now is done: many edits in a row take one message."""
+        if not self._coming:
+            self._coming = True
+            self._loop.call_soon(self._come)
+
+    def _come(self) -> None:
+        self._coming = False
+        self.flush()
+
+    def _send(self, confirm: bool = True) -> bool:
+        """Send until the channel needs a rest, or others their turn; whether all is sent."""
+        session = self.session
+        if self._waits:
+            if not session.greeted and session.closed is None:
+                return True
+            self._waits = False
+        sent = 0
+        try:
+            while (message := session.poll(confirm=confirm)) is not None:
+                sent += len(message)
+                if not self.channel.write(message) or sent > TURN:
+                    return False
+        except Exception as error:
+            self._end(error)
+        else:
             if session.closed is not None:
-                return
-            idle.set()
-            await wake.wait()
-            idle.clear()
+                self._end(None)
+        return True
 
-    async def read() -> None:
+    def _end(self, error: Exception | None) -> None:
+        """Nothing is sent any more."""
+        written = self._written
+        if not written.done():
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
+                written.exception()  # whether anybody looks at it or not
+
+    async def _go_on(self) -> None:
+        try:
+            while not self._written.done():
+                await self.channel.drain()
+                await asyncio.sleep(0)  # draining need not let others have their turn
+                if self._send():
+                    break
+        except Exception as error:
+            self._end(error)
+        finally:
+            self._writing = None
+
+    async def flushed(self) -> None:
+        """Send what there is to send, and wait until the channel has taken it or is gone."""
+        self.flush()
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+
+    async def run(self) -> EgwalkerError | None:
+        """Talk until either end ends it, and close the channel; returns what was wrong, None if they left."""
+        session, written = self.session, self._written
+        patience = self._loop.call_later(GREETING, self._give_up) if self._waits else None
+        self.flush()
+        reading = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait({reading, written}, return_when=asyncio.FIRST_COMPLETED)
+            if not written.done() and session.closed is not None:
+                await asyncio.wait({written}, timeout=LAST_WORDS)
+            elif not reading.done() and session.closed is None:
+                # It cannot be sent to: it may have said why.
+                await asyncio.wait({reading}, timeout=LAST_WORDS)
+            for part in (written, reading):
+                if not part.done() or (error := part.exception()) is None:
+                    continue
+                if isinstance(error, ConnectionError):
+                    continue
+                if isinstance(error, EgwalkerError):
+                    return error
+                logger.error("a link of %r failed", session.document, exc_info=error)
+                return SyncError(f"an internal error: {error!r}")
+            return session.closed.error if session.closed is not None else None
+        finally:
+            if patience is not None:
+                patience.cancel()
+            written.cancel()
+            tasks = [task for task in (reading, self._writing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                await self.channel.close()
+
+    def _give_up(self) -> None:
+        if not self.session.greeted:
+            self.session.fail(SyncError("no greeting came"))
+            self.flush()
+
+    async def _read(self) -> None:
+        session, channel = self.session, self.channel
         received = 0
         try:
             while session.closed is None and (message := await channel.receive()) is not None:
-                for event in session.receive(message):
-                    tell(event)
-                wake.set()
+                events = session.receive(message)
+                for event in events:
+                    self._tell(event)
+                if not events or isinstance(events[0], Greeted):
+                    self.flush(confirm=False)  # the answer to a question or a greeting
                 received += len(message)
-                if received > TURN:  # neither need receiving
+                if received > TURN:  # receiving need not let others have their turn
                     received = 0
                     await asyncio.sleep(0)
         except EgwalkerError as error:
             session.fail(error)
         finally:
-            wake.set()
-
-    writer, reader = asyncio.create_task(write()), asyncio.create_task(read())
-    try:
-        await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-        if not writer.done() and session.closed is not None:
-            await asyncio.wait({writer}, timeout=LAST_WORDS)
-        elif not reader.done() and session.closed is None:
-            # It cannot be sent to: it may have said why.
-            await asyncio.wait({reader}, timeout=LAST_WORDS)
-        for task in (writer, reader):
-            if not task.done() or (error := task.exception()) is None or isinstance(error, ConnectionError):
-                continue
-            if isinstance(error, EgwalkerError):
-                return error
-            logger.error("a link of %r failed", session.document, exc_info=error)
-            return SyncError(f"an internal error: {error!r}")
-        return session.closed.error if session.closed is not None else None
-    finally:
-        idle.set()
-        for task in (writer, reader):
-            task.cancel()
-        try:
-            await asyncio.gather(writer, reader, return_exceptions=True)
-        finally:
-            await channel.close()
+            self.flush()
 
 
 def owes(session: Session, events: int) -> bool:
@@ -191,8 +259,8 @@ class Link:
         self._on_presence = on_presence
         self._on_progress = on_progress
         self._session: Session | None = None
+        self._talk: Talk | None = None
         self._shown: dict[str, Any] = {}
-        self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -251,7 +319,7 @@ class Link:
             self._shown.pop(key, None)
         else:
             self._shown[key] = state
-        self._wake.set()
+        self._flush()
 
     async def close(self) -> None:
         """End the link. What was not sent before is not sent; see `synced` and `persisted`."""
@@ -295,7 +363,7 @@ class Link:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         wait = FIRST_WAIT
-        watch = Watch(self.document, self._wake.set)
+        watch = Watch(self.document, self._flush)
         try:
             while True:
                 why = "the other end has left"
@@ -308,7 +376,7 @@ class Link:
                     logger.info("no connection for %r: %s", self.document, why)
                 else:
                     begun = loop.time()
-                    await self._talk(channel)
+                    await self._use(channel)
                     if loop.time() - begun > STEADY:
                         wait = FIRST_WAIT
                 if self.error is not None:
@@ -326,25 +394,32 @@ class Link:
             watch.close()
             self._moved.set()
 
-    async def _talk(self, channel: Channel) -> None:
+    async def _use(self, channel: Channel) -> None:
         """Talk over a channel until it ends."""
         session = self._session = Session(self.document)
         for key, state in self._shown.items():
             session.show(key, state)
+        self._talk = Talk(session, channel, self._tell)
         try:
-            error = await drive(session, channel, self._wake, self._tell)
+            error = await self._talk.run()
         finally:
-            self._session = None
+            self._session = self._talk = None
             for key in list(self.presences):
                 self._told(key, None)
             self._moved.set()
         self.error = error
 
+    def _flush(self) -> None:
+        if self._talk is not None:
+            self._talk.flush_soon()
+
     def _tell(self, event: Event) -> None:
         if isinstance(event, Presence):
             self._told(event.key, event.state)
-        elif isinstance(event, Changed) and self._session is not None and not self._session.synced:
-            self._call(self._on_progress, event.remaining)
+        elif isinstance(event, Changed):
+            self._flush()
+            if self._session is not None and not self._session.synced:
+                self._call(self._on_progress, event.remaining)
         self._moved.set()
 
     def _told(self, key: str, state: Any) -> None:

@@ -28,6 +28,7 @@ from egwalker.messages import (
     MAX_HELLO,
     MAX_MESSAGE,
     NAMES,
+    NO_ACKS,
     PAST,
     PLAIN,
     PRESENCE,
@@ -57,6 +58,10 @@ MAX_NAMES = 1 << 20
 """Agents that one end of a link may name."""
 MAX_PRESENCES = 10_000
 """How many presences one link tells of."""
+SHARED_NAMES = 100
+"""Where more agents than this are known, what is known is not compared."""
+SHARED_UPDATES = 8
+"""How many updates sessions keep for each other."""
 
 
 class Greeted(NamedTuple):
@@ -99,6 +104,8 @@ class Closed(NamedTuple):
     error: EgwalkerError | None
 
 
+Encoded = dict[tuple[Any, ...], tuple[bytes, list[str], list[int]]]
+"""Updates by their ranges and what was known before: their bytes, new names, and what is known after."""
 Event = Greeted | Changed | Synced | Acknowledged | Presence | Closed
 Accept = Callable[[list[Run]], None]
 
@@ -109,7 +116,9 @@ class Session:
     `can_read`: the other end may get the document. `can_write`: what it sends is taken. With neither, the
     session is closed from the start. `accept` is called with the runs of each message before they enter the
     document, and refuses them by raising an `EgwalkerError`. `durable`: this end says what has become
-    durable, see `stored`. `presences`: how many the other end may show.
+    durable, see `stored`. `presences`: how many the other end may show. `acks`: whether the other end should
+    say what it has received; if not, `acknowledged` is of no use. `encoded`: what sessions of one document
+    may share, so that those who know the same encode an edit once.
 
     Call `receive` for each message that arrives, in order; send what `poll` returns until that is None, again
     after each `receive`, `stored` and `show`, and when the document has changed. What is not sent yet is not
@@ -136,6 +145,8 @@ class Session:
         durable: bool = False,
         accept: Accept | None = None,
         presences: int = MAX_PRESENCES,
+        acks: bool = True,
+        encoded: Encoded | None = None,
     ) -> None:
         self.document = document
         self.can_read = can_read
@@ -148,6 +159,9 @@ class Session:
         self.remaining = 0  # events the other end still has to send of what it had at first
         self.peer_is_durable = False
         self.peer_is_read_only = False
+        self.peer_wants_acks = True
+        self._acks = acks
+        self._encoded = encoded
         self._durable = durable
         self._accept = accept
         self._presences = presences
@@ -182,6 +196,12 @@ class Session:
         self._peers_shown: set[str] = set()
         if not can_read and not can_write:
             self.fail(SyncError("this document may be neither read nor written"))
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether there is something new to acknowledge."""
+        news = self._confirmed < self._received or self._stored_told < self._stored
+        return news and self.peer_wants_acks
 
     @property
     def all_sent(self) -> bool:
@@ -251,10 +271,13 @@ class Session:
 
     # --- out ------------------------------------------------------------------------------------------------
 
-    def poll(self) -> bytes | None:
-        """The next message to send, None if there is none for now. What is wrong here closes the link."""
+    def poll(self, *, confirm: bool = True) -> bytes | None:
+        """The next message to send, None if there is none for now. What is wrong here closes the link.
+
+        `confirm`: whether an acknowledgement may be sent now; later ones say the same and more.
+        """
         try:
-            message = self._poll()
+            message = self._poll(confirm)
         except EgwalkerError as error:
             self.fail(error)
             message = self._poll()
@@ -264,7 +287,7 @@ class Session:
         self._number_out = (number + 1) % COUNTER
         return message[:1] + bytes([number]) + message[1:]
 
-    def _poll(self) -> bytes | None:
+    def _poll(self, confirm: bool = True) -> bytes | None:
         """The next message without its number."""
         if self.closed is not None:
             answer, self._answer = self._answer, None
@@ -274,7 +297,7 @@ class Session:
             return self._hello()
         if not self.greeted:
             return None
-        confirm = self._confirmed < self._received or self._stored_told < self._stored
+        confirm = confirm and self.unconfirmed
         if not confirm or self._ack_was_last:
             self._ack_was_last = False
             message = self._next()
@@ -292,6 +315,7 @@ class Session:
             # What is held is the document's already: who may not read it has to send all.
             vector = document.version_vector if self.can_read else {}
         flags = BLANK * self._hello_blank | DURABLE * self._durable | READ_ONLY * (not self.can_write)
+        flags |= NO_ACKS * (not self._acks)
         kind = document.kind.encode()
         self._out.add(list(vector))
         message = b"".join(
@@ -410,6 +434,27 @@ class Session:
         return blob, rest
 
     def _blob(self, log: OpLog, ranges: list[tuple[int, int]], link: encoding.Link, runs: bool) -> bytes:
+        """An update of these ranges, encoded unless another session has done so from the same state."""
+        encoded = self._encoded
+        if encoded is None or self._backlog or link is not self._out or len(link.names) > SHARED_NAMES:
+            return self._encode_anew(log, ranges, link, runs)
+        before = (self._compressed, runs, *ranges, *link.names, *link.expected)
+        found = encoded.get(before)
+        if found is None:
+            known = len(link.names)
+            blob = self._encode_anew(log, ranges, link, runs)
+            if len(encoded) >= SHARED_UPDATES:
+                encoded.clear()
+            encoded[before] = blob, link.names[known:], link.expected.copy()
+            return blob
+        blob, names, expected = found
+        link.add(names)
+        link.expected[:] = expected
+        return blob
+
+    def _encode_anew(
+        self, log: OpLog, ranges: list[tuple[int, int]], link: encoding.Link, runs: bool
+    ) -> bytes:
         doc_id = bytes.fromhex(self.document._id)
         return encoding.encode_update(log, doc_id, ranges, link, compressed=self._compressed, runs=runs)
 
@@ -520,6 +565,7 @@ class Session:
         self.peer_is_read_only = bool(flags & READ_ONLY)
         self._compressed = not flags & PLAIN
         self._start_due = self.can_read and bool(flags & BLANK and flags & SHALLOW)
+        self.peer_wants_acks = not flags & NO_ACKS
         self._into.add(list(vector))
         self.greeted = True
         return Greeted(vector)
