@@ -105,7 +105,7 @@ def test_hooks_are_called_in_order(plugin: Plugin) -> None:
             await one.persisted()
             document.insert(0, "hi")
             await one.persisted()
-        await until(lambda: not len(hub))
+        await until(lambda: not len(hub), 30)
         await hub.close()
         assert plugin.calls == [
             ("loaded", "x", ""),
@@ -348,7 +348,7 @@ def test_an_idle_document_is_released(tmp_path: Path) -> None:
             await one.persisted()
             with pytest.raises(LockedError):
                 EgwFile.open(path)
-        await until(lambda: not len(hub))
+        await until(lambda: not len(hub), 30)
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(path)], check=True)
         async with hub.room("x"):
             pass
@@ -368,7 +368,7 @@ def test_thousands_of_documents(tmp_path: Path) -> None:
 
         for begin in range(0, 1500, 500):
             await asyncio.gather(*[use(i) for i in range(begin, begin + 500)])
-        await until(lambda: not len(hub))
+        await until(lambda: not len(hub), 30)
         assert not hub._busy
         async with hub.room("doc1234") as room:
             assert room.document.content == "text 1234"
@@ -480,7 +480,7 @@ def test_a_document_that_nobody_made(tmp_path: Path, plugin: Plugin) -> None:
             with pytest.raises(FileNotFoundError):
                 async with hub.room("x", create=False):
                     pass
-        await until(lambda: not len(hub))
+        await until(lambda: not len(hub), 30)
         assert list(tmp_path.iterdir()) == []
         async with visit(hub, "x", Document()) as one:
             await one.persisted()

@@ -97,7 +97,7 @@ async def attack(server: Running, name: str, kind: str, headers: dict[str, str])
         acted = False
         while True:
             try:
-                message_in = await socket.receive(0.4)
+                message_in = await socket.receive(0.8)
             except TimeoutError:
                 break
             if message_in.type is not aiohttp.WSMsgType.BINARY:
