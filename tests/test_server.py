@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from egwalker.hub import Permission
 from egwalker.links import Channel, Link
 from egwalker.messages import ACK, DONE, MAX_MESSAGE
 from egwalker.plugin_manager import manager
-from egwalker.session import Greeted, Session
+from egwalker.session import Greeted, Presence, Session
 from egwalker.transports import aiohttp as transport
 from egwalker.transports.aiohttp import AiohttpTransport, Token, check_name, local_only, setup
 
@@ -727,3 +728,115 @@ def test_servers_are_killed(tmp_path: Path) -> None:
     assert (crashes.kills, crashes.terms) == (5, 5)
     assert sum(client.acknowledged for client in crashes.clients) > 500
     assert crashes.reconnections > 15
+
+
+def test_who_asks_for_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers take the server's time. Others are answered meanwhile, and the same client later."""
+    monkeypatch.setattr(transport, "BUDGET", 0.0)
+    monkeypatch.setattr(transport, "SHARE", 1e-6)
+
+    async def main() -> None:
+        places = FakePlaces()
+        async with running(places, authenticate=by_header) as server, aiohttp.ClientSession() as client:
+            async with link(server.url + "x", Document(agent="ann"), headers={"Rights": "both"}) as one:
+                one.document.insert(0, "hello")
+                await one.persisted()
+            url = server.url.replace("ws:", "http:") + "x"
+            for path in ("", "/stat"):
+                async with client.get(url + path, headers={"Rights": "both"}) as response:
+                    text = await response.text()
+                    assert response.status == (200 if not path else 429), text
+            assert int(response.headers["Retry-After"]) >= 1
+            async with client.get(url, headers={"Rights": "read"}) as response:
+                assert response.status == 200, "another one is answered"
+            document = Document(agent="ann")
+            async with link(server.url + "x", document, headers={"Rights": "both"}) as one:
+                await one.synced()
+                assert document.content == "hello", "links are another matter"
+
+    asyncio.run(main())
+
+
+def test_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "REMEMBERED", 3)
+    budget = transport.Budget()
+    ann, bob = ("ann", ""), ("bob", "")
+    assert budget.wait(ann, 0.0) == 0.0
+    budget.spend(ann, 0.7, 0.0)
+    assert budget.wait(ann, 0.0) == 0.0
+    budget.spend(ann, 0.7, 0.0)
+    assert budget.wait(ann, 0.0) == pytest.approx(4.0)
+    assert budget.wait(bob, 0.0) == 0.0
+    assert budget.wait(ann, 3.0) == pytest.approx(1.0)
+    assert budget.wait(ann, 4.001) == 0.0
+    budget.spend(ann, 5.0, 20.0)
+    assert budget.wait(ann, 20.0) == pytest.approx(40.0)
+    for number in range(10):
+        budget.spend((str(number), ""), 0.1, 20.0)
+    assert len(budget._used) == 3
+
+
+@pytest.mark.parametrize("bits", [9, 15])
+@pytest.mark.parametrize("size", [1024, 5000, 200_000])
+def test_a_compressed_frame(bits: int, size: int) -> None:
+    """Its head is stored, what follows deflated, in one stream that any inflater reads."""
+    data = Random(size).randbytes(size // 4).hex().encode()[:size].ljust(size, b"x")
+    stream = transport.deflated_head(data[:2]) + transport.deflated(data[2:], bits)
+    assert len(stream) < 0.7 * size
+    reader = zlib.decompressobj(-bits)
+    assert reader.decompress(stream + b"\0\0\xff\xff") == data
+    assert not reader.unused_data
+
+
+def test_large_messages_are_compressed_for_who_offers_it() -> None:
+    async def main() -> None:
+        async with running(FakePlaces()) as server, aiohttp.ClientSession() as client:
+            text = "all work and no play " * 1000
+            resident = Document(agent="resident")
+            url = server.url.replace("ws:", "http:") + "x"
+            async with link(server.url + "x", resident) as one:
+                await one.synced()
+                for compress in (15, 0):
+                    socket = await client.ws_connect(url, compress=compress)
+                    assert socket.compress == compress
+                    session = Session(Document(agent=f"b{compress}"))
+                    (peer,) = [p for p in server.hub._rooms["x"].peers.values() if not p.session.greeted]
+                    channel = peer.talk.channel
+                    assert isinstance(channel, transport.ServerSocket)
+                    frames: list[bytes] = []
+                    channel._transport = Recorder(channel._transport, frames)  # type: ignore[assignment]
+                    resident.insert(0, text)
+                    resident.insert(0, "!")
+                    while session.document.content != resident.content:
+                        while message := session.poll():
+                            await socket.send_bytes(message)
+                        session.receive((await socket.receive(10)).data)
+                    resident.insert(0, "small")
+                    while session.document.content != resident.content:
+                        session.receive((await socket.receive(10)).data)
+                    one.show("z" * 3000, f"key{compress}")  # edits of this size are compressed anyway
+                    shown = False
+                    while not shown:
+                        (event,) = session.receive((await socket.receive(10)).data)
+                        shown = isinstance(event, Presence) and event.key == f"key{compress}"
+                    heads = {(frame[0], len(frame) < 500) for frame in frames}
+                    assert (0x82, True) in heads
+                    assert ((0xC2, True) in heads) == bool(compress)
+                    await socket.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+class Recorder:
+    """A transport that remembers what is written."""
+
+    def __init__(self, inner: asyncio.WriteTransport, written: list[bytes]) -> None:
+        self._inner = inner
+        self._written = written
+
+    def write(self, data: bytes) -> None:
+        self._written.append(data)
+        self._inner.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import hmac
 import inspect
 import logging
+import math
 import resource
 import signal
 import unicodedata
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +61,16 @@ ACK_COST = 0.1
 """As how many messages an acknowledgement counts: whoever reads much sends many."""
 GARBAGE = 50_000
 """Objects made before Python looks for garbage: a server makes many, that are few at a time."""
+COMPRESSED = 1024
+"""Bytes from which on a message is compressed, for clients that offer permessage-deflate: browsers do."""
+HEAD = 2
+"""Bytes of a message that are not the same for all who get it."""
+RSV1 = 0x40
+"""In a frame's first byte: it is compressed."""
+BUDGET, SHARE = 1.0, 0.1
+"""Seconds that making answers to one client may take at once, and what part of all time in the long run."""
+REMEMBERED = 10_000
+"""Clients whose use is remembered."""
 MAX_NAME = 200
 """Bytes of a document's name."""
 REFUSED = (
@@ -145,6 +158,7 @@ class ServerSocket(WebSocket):
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport) -> None:
         super().__init__(socket)
+        self._socket: web.WebSocketResponse = socket
         self._transport = transport
         self._credit = BURST
         self._filled = 0.0
@@ -154,6 +168,12 @@ class ServerSocket(WebSocket):
         transport = self._transport
         if self._socket.closed or transport.is_closing():
             raise ConnectionResetError("the connection is closed")
+        bits = self._socket.compress
+        if bits and len(message) >= COMPRESSED:
+            packed = deflated_head(message[:HEAD]) + deflated(message[HEAD:], int(bits))
+            if len(packed) < len(message):
+                transport.write(frame_head(len(packed), RSV1) + packed)
+                return transport.get_write_buffer_size() <= WRITE_BUFFER
         transport.write(frame_head(len(message)) + message)
         return transport.get_write_buffer_size() <= WRITE_BUFFER
 
@@ -226,13 +246,27 @@ class ClientSocket(WebSocket):
             await self._session.close()
 
 
-def frame_head(size: int) -> bytes:
+def frame_head(size: int, flags: int = 0) -> bytes:
     """What a WebSocket's binary frame of so many bytes from the server begins with."""
+    first = bytes([0x82 | flags])
     if size < 126:
-        return bytes([0x82, size])
+        return first + bytes([size])
     if size < 1 << 16:
-        return b"\x82\x7e" + size.to_bytes(2, "big")
-    return b"\x82\x7f" + size.to_bytes(8, "big")
+        return first + b"\x7e" + size.to_bytes(2, "big")
+    return first + b"\x7f" + size.to_bytes(8, "big")
+
+
+def deflated_head(data: bytes) -> bytes:
+    """Some bytes as a stored block of a deflate stream, after which another one may begin."""
+    size = len(data).to_bytes(2, "little")
+    return b"\0" + size + bytes([byte ^ 0xFF for byte in size]) + data
+
+
+@functools.lru_cache(maxsize=4)
+def deflated(data: bytes, window_bits: int) -> bytes:
+    """What permessage-deflate makes of data, with nothing before it. The last are kept: many get them."""
+    packer = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, -window_bits)
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
 
 
 def cost_of(message: bytes) -> float:
@@ -340,11 +374,47 @@ class Token:
         return f"egwalker{port if port.isascii() and port.isdigit() else ''}"
 
 
+class Budget:
+    """How long answers to each client may take to make: nobody else is served meanwhile.
+
+    `BUDGET` seconds at once, and a part of `SHARE` of the time on the whole. One answer may take longer, and
+    then the client waits for the next the longer.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[tuple[str, str], tuple[float, float]] = {}  # seconds, and at what time that was
+
+    def wait(self, client: tuple[str, str], now: float) -> float:
+        """How many seconds a client has to wait before it may ask again; 0 if it need not."""
+        return max(0.0, (self._now_used(client, now) - BUDGET) / SHARE)
+
+    def spend(self, client: tuple[str, str], seconds: float, now: float) -> None:
+        """An answer took so many seconds."""
+        if client not in self._used and len(self._used) >= REMEMBERED:
+            # Most have asked long ago. If not, the oldest is forgiven.
+            self._used = {one: self._used[one] for one in self._used if self._now_used(one, now) > 0}
+            while len(self._used) >= REMEMBERED:
+                del self._used[next(iter(self._used))]
+        used = self._now_used(client, now) + seconds
+        self._used.pop(client, None)
+        self._used[client] = used, now
+
+    def _now_used(self, client: tuple[str, str], now: float) -> float:
+        used, then = self._used.get(client, (0.0, now))
+        return max(0.0, used - SHARE * (now - then))
+
+
+def loop_time() -> float:
+    """The running event loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
 class Server:
     """The handlers of requests."""
 
     def __init__(self, hub: Hub, prefix: str, authenticate: Authenticate, origins: frozenset[str]) -> None:
         self._hub = hub
+        self._budget = Budget()
         self._prefix = prefix
         self._authenticate = authenticate
         self._origins = origins
@@ -399,13 +469,22 @@ class Server:
         name, permission = await self._permit(request)
         if not permission.read:
             raise web.HTTPForbidden(text="this is not yours to read\n")
+        client = permission.who, request.remote or ""
+        wait = self._budget.wait(client, loop_time())
+        if wait > 0:
+            headers = {"Retry-After": str(math.ceil(wait))}
+            raise web.HTTPTooManyRequests(text="answers to you have taken too long\n", headers=headers)
         async with self._room(name, create=False) as room:
+            begun = loop_time()
             try:
                 response = answer(room.document)
             except VersionError as error:
                 raise web.HTTPNotFound(text=f"{error}\n") from error
             except EgwalkerError as error:
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
+            finally:
+                now = loop_time()
+                self._budget.spend(client, now - begun, now)
         response.headers.update(HEADERS)
         return response
 
@@ -449,7 +528,7 @@ class Server:
     async def _link(self, request: web.Request) -> web.StreamResponse:
         name, permission = await self._permit(request)
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT, max_msg_size=MAX_MESSAGE + 1, compress=False
+            heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT, max_msg_size=MAX_MESSAGE + 1
         )
         if not socket.can_prepare(request):
             raise web.HTTPBadRequest(text="this is no handshake of a WebSocket\n")
