@@ -509,7 +509,7 @@ class Deaf:
 
 
 def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "SEND_TIMEOUT", 2.0)
 
     async def main() -> None:
         async with running(FakePlaces()) as server:
@@ -545,7 +545,7 @@ def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
                         socket = peer.talk.channel
                         assert isinstance(socket, transport.ServerSocket)
                         biggest = max(biggest, socket._transport.get_write_buffer_size())
-                assert sorted(waits)[len(waits) // 2] < 0.3, "others wait"
+                assert sorted(waits)[len(waits) // 2] < 1.0, "others wait"
                 assert biggest < 3 << 20, f"{biggest} bytes wait in a socket's buffer"
                 assert len(slow) < len(writer)
                 channels[0].hears.set()
