@@ -138,9 +138,9 @@ export function binding({
           });
         });
       } catch (error) {
-        // Such as half a character. What the document has is what there is.
+        // What the document has is what there is. Thrown on, the error would end the binding.
+        console.error("an edit could not enter the document", error);
         setTimeout(() => this.reset());
-        throw error;
       }
     }
 
@@ -239,8 +239,12 @@ export function binding({
       // Half a character is nothing that a text can have.
       EditorState.transactionFilter.of((transaction) => {
         if (!transaction.docChanged || transaction.annotation(elsewhere)) return transaction;
+        const { doc } = transaction.startState;
+        const cuts = (at) => /^[\ud800-\udbff][\udc00-\udfff]$/.test(doc.sliceString(at - 1, at + 1));
         let whole = true;
-        transaction.changes.iterChanges((_a, _b, _c, _d, inserted) => { whole &&= inserted.toString().isWellFormed(); });
+        transaction.changes.iterChanges((from, to, _from, _to, inserted) => {
+          whole &&= inserted.toString().isWellFormed() && !cuts(from) && !cuts(to);
+        });
         return whole ? transaction : [];
       }),
       ViewPlugin.define((view) => new Bound(view, link, me), { decorations: (bound) => bound.decorations }),

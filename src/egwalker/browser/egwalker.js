@@ -1,5 +1,5 @@
 /**
- * Collaborative text in the browser: a peer of its own, without dependencies (docs/browser-api.md).
+ * Collaborative text in the browser: a peer of its own, without dependencies (docs/browser.md).
  *
  *     import { TextDocument, connect } from "./egwalker.js";
  *     const doc = new TextDocument();
@@ -10,3 +10,5 @@ export * from "./errors.js";
 export { TextDocument } from "./document.js";
 export { Link, connect } from "./link.js";
 export { Session } from "./session.js";
+export { agentNamed, discardKept, keptDocuments, openKept } from "./store.js";
+export { bindTextarea } from "./textarea.js";

@@ -65,7 +65,8 @@ darkness.addEventListener("change", () =>
 /** Let the text be edited, or not. */
 function permit() {
   const readOnly = !ready || !rights.write || stopped;
-  if (view.state.readOnly !== readOnly) view.dispatch({ effects: mayWrite.reconfigure(access(readOnly)) });
+  if (view.state.readOnly === readOnly && view.state.facet(EditorView.editable) === ready) return;
+  view.dispatch({ effects: mayWrite.reconfigure(access(readOnly)) });
 }
 
 // --- what is saved

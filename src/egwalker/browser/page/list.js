@@ -111,15 +111,20 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const name = field.value.trim().normalize("NFC");
   if (!name) return;
-  // The server knows which names may be; if it does not answer, the editor says what can be done.
+  const address = addressOf(name);
+  if (!address.endsWith(`/${encodeURIComponent(name)}`) || name === "-") {
+    hint.textContent = "A document's name is more than dots or a dash.";
+    return;
+  }
+  // The server knows which other names may be; if it does not answer, the editor says what can be done.
   try {
-    const answer = await fetch(`${addressOf(name)}/rights`, { cache: "no-store" });
+    const answer = await fetch(`${address}/rights`, { cache: "no-store" });
     if (!answer.ok) {
       hint.textContent = await answer.text();
       return;
     }
   } catch { /* no connection */ }
-  location.href = addressOf(name);
+  location.href = address;
 });
 
 document.addEventListener("visibilitychange", () => document.hidden || look());
