@@ -2,8 +2,8 @@
 
 `Site` is the server and everybody who is there. A `Person` is a browser profile: what one profile stores, no
 other sees. A `Page` is one of a profile's tabs. Whatever a page should never do ends up in `Site.problems`:
-errors on its console, exceptions nobody caught, violations of its Content-Security-Policy, requests to others
-than its server. The fixture `site` (conftest.py) makes a test that leaves any fail.
+errors on its console, exceptions nobody caught, dialogs, violations of its Content-Security-Policy, requests
+to others than its server. The fixture `site` (conftest.py) makes a test that leaves any fail.
 
 `make browser` installs a Chromium. Without one these tests are skipped, unless `EGWALKER_BROWSER=required`.
 `EGWALKER_SCREENSHOTS=FOLDER` keeps what `Page.screenshot` shows.
@@ -30,6 +30,7 @@ from playwright.async_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Dialog,
     Locator,
     Request,
     WebError,
@@ -186,6 +187,7 @@ class Person:
         context.on("console", self._console)
         context.on("weberror", self._error)
         context.on("request", self._request)
+        context.on("dialog", self._dialog)
         context.on("page", lambda tab: tab.on("websocket", self._socket))
 
     async def open(self, document: str) -> Page:
@@ -215,6 +217,10 @@ class Person:
 
     def _error(self, error: WebError) -> None:
         self._problem(f"not caught: {error.error.stack or error.error}")
+
+    async def _dialog(self, dialog: Dialog) -> None:
+        self._problem(f"a dialog: {dialog.type} {dialog.message}")
+        await dialog.dismiss()
 
     def _request(self, request: Request) -> None:
         self._check_host(request.url)
@@ -274,6 +280,34 @@ class Page:
         await self.tab.evaluate(
             f"async (at) => (await ({VIEW})()).dispatch({{ selection: {{ anchor: at }} }})", offset
         )
+
+    async def state(self) -> tuple[str, str]:
+        """What the page says of its state, and all that is in the editor, at one and the same moment."""
+        said, text = await self.tab.evaluate(
+            f"""async () => {{
+                const view = await ({VIEW})();
+                return [document.querySelector("[role=status]").innerText.trim(), view.state.doc.toString()];
+            }}"""
+        )
+        return said, text
+
+    async def go_behind_a_space(self, which: float) -> None:
+        """Put the caret behind some space (0: the first place of all, less than 1), or at the start."""
+        await self.editor.focus()
+        await self.tab.evaluate(
+            f"""async (which) => {{
+                const view = await ({VIEW})();
+                const spaces = [...view.state.doc.toString().matchAll(/ /g)];
+                const places = [0, ...spaces.map((found) => found.index + 1)];
+                view.dispatch({{ selection: {{ anchor: places[Math.floor(which * places.length)] }} }});
+            }}""",
+            which,
+        )
+
+    async def stays(self) -> None:
+        """Wait until the browser keeps the page itself, so that it opens without a connection."""
+        ready = "navigator.serviceWorker.ready.then(() => navigator.serviceWorker.controller !== null)"
+        await until(lambda: self.tab.evaluate(ready), "the page is not kept")
 
     async def status(self) -> str:
         """What the page says of its state, in words."""

@@ -52,7 +52,7 @@ const view = new EditorView({
       search({ top: true }),
       placeholder("Write here. Whoever opens this address writes with you."),
       EditorView.contentAttributes.of({
-        "aria-label": `Text of ${name}`, autocapitalize: "sentences", spellcheck: "true", autocorrect: "on",
+        "aria-label": `Text of ${name}`, tabindex: "0", autocapitalize: "sentences", spellcheck: "true", autocorrect: "on",
       }),
       keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap]),
       collaboration(link, me),

@@ -149,7 +149,7 @@ export class Past {
         EditorState.lineSeparator.of("\n"), EditorState.readOnly.of(true), EditorView.lineWrapping, drawSelection(),
         highlightSpecialChars(), search({ top: true }), keymap.of([...defaultKeymap, ...searchKeymap]),
         EditorView.darkTheme.of(this.dark),
-        EditorView.contentAttributes.of({ "aria-label": `The text after event ${event}` }),
+        EditorView.contentAttributes.of({ "aria-label": `The text after event ${event}`, tabindex: "0" }),
         EditorView.decorations.of(marks.finish()),
         EditorView.updateListener.of((update) => update.selectionSet && this.author(update.state.selection.main.head)),
         EditorView.domEventHandlers({
