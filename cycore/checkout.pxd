@@ -13,6 +13,8 @@ cdef class Checkout:
     cdef readonly OpLog log
     cdef readonly Rope rope
     cdef Ints heads
+    cdef Ints named   # the heads that
+    cdef tuple names  # are these, ascending
     cdef Walker walker
     cdef readonly LiveWindow live
     cdef object base  # content that the log does not have: that of the root, or None
