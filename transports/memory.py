@@ -179,10 +179,14 @@ class Network:
         wire._pair += 1
         wire._lost = False
         for end in wire.ends:
-            end.session = Session(end.document, **end.options)
+            end.session = self._session(end)
             end._sent = end._arrived = 0
             end._last = self.now
         self._flush(wire.ends)
+
+    def _session(self, end: End) -> Session:
+        """One end of a new connection."""
+        return Session(end.document, **end.options)
 
     def _connect_later(self, wire: Wire) -> None:
         if self._outbox is None:

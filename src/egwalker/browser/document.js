@@ -1,7 +1,7 @@
 /** A text that several people edit, each in a replica of their own. */
 
 import * as codec from "./codec.js";
-import { ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, PendingError } from "./errors.js";
+import { ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, PendingError, report } from "./errors.js";
 import { Graph, IN_BASE, MAX_SEQ, UNKNOWN, checkName, hasLoneSurrogate, subtract } from "./graph.js";
 import { DELETE, MAX_LENGTH, OpLog, TYPE, countPoints, hasErased, showErased, stepOf } from "./log.js";
 import { Text } from "./text.js";
@@ -18,7 +18,7 @@ import { Walk, plain, replay } from "./walker.js";
 const PENDING_EVENTS = 1_000_000;
 const PENDING_RUNS = 10_000;
 /** Rows of operations that a walk may hold before it is begun anew later, if that is worth it. */
-const KEPT_ROWS = 10_000;
+const KEPT_ROWS = 2000;
 
 /** A random string of hexadecimal digits. @param {number} bytes */
 function random(bytes) {
@@ -205,10 +205,7 @@ export class TextDocument {
         try {
           fn(next);
         } catch (error) {
-          // A subscriber that fails must keep neither the others nor a link from their work.
-          queueMicrotask(() => {
-            throw error;
-          });
+          report(error);
         }
       }
     }

@@ -6,7 +6,10 @@
  *     const link = connect("wss://example.org/letter", doc);
  */
 
-export * from "./errors.js";
+export {
+  AgentError, ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, KindError, PendingError, PositionError,
+  SyncError, VersionError,
+} from "./errors.js";
 export { TextDocument } from "./document.js";
 export { Link, connect } from "./link.js";
 export { Session } from "./session.js";

@@ -37,3 +37,13 @@ export class VersionError extends EgwalkerError {}
 
 /** Too much would wait for its parents. */
 export class PendingError extends EgwalkerError {}
+
+/** Tell the console of an error in a page's own function, which must stop neither others nor a link. @param {unknown} error */
+export function report(error) {
+  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+  else {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -1,6 +1,6 @@
 /** A document linked to a server's over a WebSocket, for as long as the page wants, through lost connections. */
 
-import { EgwalkerError, SyncError } from "./errors.js";
+import { EgwalkerError, SyncError, report } from "./errors.js";
 import { Session } from "./session.js";
 
 /** @typedef {import("./document.js").TextDocument} TextDocument */
@@ -226,6 +226,7 @@ export class Link {
   /** Let go of a connection on which nothing comes though something is awaited. */
   #look() {
     const { session, _socket: socket } = this;
+    if (!socket) return;
     const awaited = !session?.greeted || session.acknowledged.received < session.sent;
     if (awaited && !socket.bufferedAmount && Date.now() - this._heard > PATIENCE) this.#lost();
   }
@@ -355,13 +356,6 @@ export class Link {
       }
     }
   }
-}
-
-/** What a page's own function did wrong must not stop the link. @param {unknown} error */
-function report(error) {
-  queueMicrotask(() => {
-    throw error;
-  });
 }
 
 /** Link a document to a server's. @param {string | URL} url @param {TextDocument} document @param {Options} [options] */

@@ -106,7 +106,7 @@ class Pool {
       for (const piece of cutText(text, PIECE)) {
         this.start.push(n);
         this.text.push(piece);
-        n += countPoints(piece);
+        n += points === text.length ? piece.length : countPoints(piece);
       }
     }
     this.n += points;

@@ -66,7 +66,7 @@ export function writeFetch(heads, wanted) {
   return out.taken();
 }
 
-/** Why a value is no JSON that can be told, "" if it is. @param {unknown} value @param {number} depth */
+/** Why a value is no JSON that can be told, "" if it is. @param {unknown} value @param {number} depth @returns {string} */
 function wrong(value, depth) {
   if (value === null || typeof value === "boolean") return "";
   if (typeof value === "number") return Number.isFinite(value) ? "" : `${value} is no JSON`;

@@ -21,9 +21,9 @@ export class Text {
     /** Code points. */ this.length = 0;
     /** UTF-16 code units. */ this.units = 0;
     // Where the last look-up ended: a piece, and what is before it.
-    this.i = 0;
-    this.beforePoints = 0;
-    this.beforeUnits = 0;
+    /** @type {number} */ this.i = 0;
+    /** @type {number} */ this.beforePoints = 0;
+    /** @type {number} */ this.beforeUnits = 0;
     /** @type {string | null} */ this.whole = null;
     if (text) this.insert(0, text);
   }
@@ -68,7 +68,7 @@ export class Text {
     this.beforeUnits = beforeUnits;
   }
 
-  /** Units before a code point of the piece that was looked up. @param {number} points */
+  /** Units before a code point of the piece that was looked up. @param {number} points @returns {number} */
   #within(points) {
     const text = this.pieces[this.i];
     return text.length === this.points[this.i] ? points : unitsOf(text, points);
@@ -112,9 +112,9 @@ export class Text {
       this.points[i] += points;
     } else {
       const cut = cutText(joined, NEW);
-      // A few at a time: a call takes only so many arguments.
       splice(pieces, i, 1, cut);
-      splice(this.points, i, 1, cut.map(countPoints));
+      const narrow = joined.length === this.points[i] + points;
+      splice(this.points, i, 1, cut.map(narrow ? (piece) => piece.length : countPoints));
     }
     return found;
   }
@@ -138,7 +138,9 @@ export class Text {
     for (let k = i; k <= last; k++) this.units -= pieces[k].length;
     this.length -= points;
     const kept = rest.length > MOST ? cutText(rest, NEW) : rest ? [rest] : [];
-    splice(this.points, i, last - i + 1, kept.map(countPoints));
+    let left = -points;
+    for (let k = i; k <= last; k++) left += this.points[k];
+    splice(this.points, i, last - i + 1, kept.length === 1 ? [left] : kept.map(countPoints));
     splice(pieces, i, last - i + 1, kept);
     if (i >= pieces.length) this.#rewind(true);
     return [found, before - this.units];
