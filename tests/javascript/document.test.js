@@ -250,6 +250,17 @@ test("what is wrong is refused, and changes nothing", () => {
   assert.equal(doc.text, "zaxbc");
 });
 
+test("who went on from within a run of backspaces had what was still there then", () => {
+  const doc = make("zoe");
+  doc._receive([run("ann", 0, [], [[0, 0, "abcdef"], [5, 1, ""], [4, 1, ""], [3, 1, ""]])]);
+  // Before "f" was gone, between "e" and "f"; and after that, between "d" and "e".
+  doc._receive([run("bob", 0, [["ann", 5]], [[5, 0, "Y"]])]);
+  doc._receive([run("zed", 0, [["ann", 6]], [[4, 0, "X"]])]);
+  assert.equal(doc.text, "abcXY");
+  doc._walk._check();
+  doc._check();
+});
+
 test("too much that waits is refused", () => {
   const doc = make();
   const runs = Array.from({ length: 10_001 }, (_, i) => run("bob", 2 * i + 1, [["bob", 2 * i]], [[0, 0, "x"]]));
