@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
@@ -482,5 +483,41 @@ def test_the_past_over_http(tmp_path: Path) -> None:
                 assert (await get(f"/x/past{bad}")).status == 400, bad
             for path in PATHS[1:]:
                 assert (await get(f"/new/{path}")).status == 404
+
+    asyncio.run(main())
+
+
+def test_the_past_is_made_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else waits for it, not even who edits that document, and nobody can ask for too much at once."""
+    store(tmp_path, "x", "one")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(document: Document, event: int) -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(10)
+        return {"content": document.checkout(document.version_at(event))}
+
+    monkeypatch.setattr(page, "past", slow)
+
+    async def main() -> None:
+        async with site(files(tmp_path)) as (get, port, _):
+            events = [number % 4 for number in range(page.ASKING)]
+            asked = [asyncio.ensure_future(get(f"/x/past?event={event}")) for event in events]
+            assert await asyncio.to_thread(begun.wait, 10)
+            refused = await get("/x/past?event=1")
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+            assert (await get("/x")).body == b"one"
+            mine = Document(agent="bob")
+            async with link(f"ws://127.0.0.1:{port}/x", mine) as one:
+                await one.synced()
+                mine.insert(3, ", two")
+                await one.persisted()
+                go_on.set()
+                assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+                assert json.loads((await asked[3]).body)["content"] == "one"
+                # What came since can be asked for, too.
+                assert json.loads((await get("/x/past?event=8")).body)["content"] == "one, two"
+                assert (await get("/x/past?event=9")).status == 404
+                assert json.loads((await get("/x/past?event=2")).body)["content"] == "on"
 
     asyncio.run(main())

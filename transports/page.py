@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -75,6 +76,12 @@ SHOWN = 20
 NAME_LENGTH = 80
 """Characters of a person's name."""
 COLOR = re.compile("#[0-9a-f]{6}")
+PASTS = 2
+"""How many moments of histories are made at a time."""
+ASKING = 8
+"""How many one client may wait for."""
+COPIES = 4
+"""Of how many documents, whose history somebody looks at, there is a copy."""
 SEGMENTS = 2000
 """Into how many parts a timeline is cut at most."""
 
@@ -152,6 +159,9 @@ class PageServer(Server):
         self._listing = listing
         self._listed: tuple[float, list[tuple[str, float | None]]] = (-FRESH, [])
         self._turn = asyncio.Lock()
+        self._pasts = asyncio.Semaphore(PASTS)
+        self._asking: Counter[tuple[str, str]] = Counter()  # by client
+        self._copies: dict[str, tuple[Room, Document]] = {}  # the last used last
 
     def add_to(self, app: web.Application) -> None:
         """Register the handlers."""
@@ -231,9 +241,42 @@ class PageServer(Server):
         return await self._answer(request, lambda document: web.json_response(timeline(document)))
 
     async def past(self, request: web.Request) -> web.StreamResponse:
-        """The content after the first `?event=N` events, and who wrote what of it."""
+        """The content after the first `?event=N` events, and who wrote what of it.
+
+        It may take a tenth of a second, again and again while somebody moves a slider: it is made of a copy,
+        in a thread, and only others who ask for it wait.
+        """
         event = whole_number(request, "event")
-        return await self._answer(request, lambda document: web.json_response(past(document, event)))
+        name, permission = await self._permit(request)
+        if not permission.read:
+            raise web.HTTPForbidden(text="this is not yours to read\n")
+        client = permission.who, request.remote or ""
+        if self._asking[client] >= ASKING:
+            raise web.HTTPTooManyRequests(
+                text="you are asking for too much of the past at once\n", headers={"Retry-After": "1"}
+            )
+        self._asking[client] += 1
+        try:
+            async with self._room(name, create=False) as room, self._pasts:
+                copy = self._copy(room, event)
+                if event > copy.events:
+                    raise web.HTTPNotFound(text=f"there are {copy.events} events, not {event}\n")
+                body = await asyncio.to_thread(lambda: json.dumps(past(copy, event)).encode())
+        finally:
+            self._asking[client] -= 1
+            if not self._asking[client]:
+                del self._asking[client]
+        return web.Response(body=body, content_type="application/json", headers=DATA_HEADERS)
+
+    def _copy(self, room: Room, event: int) -> Document:
+        """A copy of a document that has so many of its events, if there are as many: they stay the same."""
+        held = self._copies.pop(room.name, None)
+        if held is None or held[0] is not room or held[1].events < event:
+            held = room, room.document.fork()
+        self._copies[room.name] = held
+        while len(self._copies) > COPIES:
+            del self._copies[next(iter(self._copies))]
+        return held[1]
 
     def _log_in(self, request: web.Request) -> web.Response | None:
         """If the address has the token, a cookie instead and the address without it, which can be shown."""

@@ -35,8 +35,7 @@ export class Past {
   }
 
   async open() {
-    const answer = await fetch(`${this.url}/timeline`, { cache: "no-store" });
-    if (!answer.ok) throw new Error((await answer.text()).trim());
+    const answer = await this.fetch("timeline");
     const { events, agents, parts } = await answer.json();
     this.events = events;
     this.moments.clear();
@@ -51,6 +50,17 @@ export class Past {
     this.paint();
     await this.go(events);
     this.moment.focus();
+  }
+
+  /** What the server has to say, when it has the time. */
+  async fetch(what) {
+    for (;;) {
+      const answer = await fetch(`${this.url}/${what}`, { cache: "no-store" });
+      if (answer.ok) return answer;
+      if (answer.status !== 429) throw new Error((await answer.text()).trim());
+      const seconds = Math.min(Number(answer.headers.get("Retry-After")) || 1, 60);
+      await new Promise((done) => setTimeout(done, 1000 * seconds));
+    }
   }
 
   close() {
@@ -111,8 +121,7 @@ export class Past {
   }
 
   async ask(event) {
-    const answer = await fetch(`${this.url}/past?event=${event}`, { cache: "no-store" });
-    if (!answer.ok) throw new Error((await answer.text()).trim());
+    const answer = await this.fetch(`past?event=${event}`);
     const { content, agents, spans } = await answer.json();
     const people = agents.map(person);
     // Lengths are code points; a string without pairs has as many units.
