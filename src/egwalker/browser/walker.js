@@ -28,8 +28,6 @@ class End {
   /** @param {Item} item */
   constructor(item) {
     this.item = item;
-    /** Whether an item has it as its origin: then nothing may be added behind it. */
-    this.used = false;
   }
 }
 
@@ -203,7 +201,6 @@ class Tree {
     const rest = new Item(item.lv < 0 ? -1 : item.lv + at, item.length - at, null, item.right);
     item.end = rest.end;
     item.end.item = item;
-    item.end.used = true;
     rest.end = end;
     end.item = rest;
     rest.left = item.end;
@@ -262,10 +259,10 @@ class Tree {
       }
       other = /** @type {Item} */ (this.after(other));
     }
-    // What goes on from the item before is one with it.
+    // What goes on from the last event walked is one item with it: nothing else has come to that item's end since.
     if (
-      before && left === before.end && !left.used && before.lv >= 0 && before.lv + before.length === lv && before.right === right &&
-      before.state === 1 && !before.deleted && this.graph.lv[this.graph.find(lv)] !== lv
+      before && left === before.end && before.lv >= 0 && before.lv + before.length === lv && before.right === right &&
+      this.graph.lv[this.graph.find(lv)] !== lv
     ) {
       before.length += length;
       this.#count(before.leaf, length, length);
@@ -276,7 +273,6 @@ class Tree {
 
   /** @param {Item | null} before @param {Item} item */
   #put(before, item) {
-    if (item.left) item.left.used = true;
     this.#place(before, item);
     return item;
   }
