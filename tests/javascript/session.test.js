@@ -254,6 +254,8 @@ test("a blank document begins at START, and fetches when something older comes",
   assert.equal(doc.text, "my !one two three");
   assert.ok(doc.shallow);
   assert.equal(doc.checkout([["srv", 2]]), "one");
+  // Of what is here only "my " is not confirmed, and what had waited goes back; nothing of the past is sent.
+  assert.equal(hand.session.unsaved, 4);
   doc._check();
 });
 
