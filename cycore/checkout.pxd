@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
+from egwalker.cycore.caret cimport Caret
 from egwalker.cycore.live cimport LiveWindow
 from egwalker.cycore.mem cimport Ints
 from egwalker.cycore.oplog cimport OpLog
@@ -17,10 +18,12 @@ cdef class Checkout:
     cdef tuple names  # are these, ascending
     cdef Walker walker
     cdef readonly LiveWindow live
+    cdef readonly Caret caret
     cdef object base  # content that the log does not have: that of the root, or None
 
     cdef int begin(self) except -1
     cdef object edits(self)
     cdef int rebuild(self) except -1
     cdef int fill(self) except -1
-    cdef int append(self, str agent, int64_t n) except -1
+    cdef bint goes_on(self, str agent, int64_t pos, int64_t length) except -1
+    cdef int append(self, str agent, int64_t n, bint apart) except -1

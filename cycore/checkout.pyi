@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import final
 
+from egwalker.cycore.caret import Caret
 from egwalker.cycore.live import LiveWindow
 from egwalker.cycore.oplog import Content, OpLog
 from egwalker.cycore.rope import Rope
@@ -17,6 +18,8 @@ class Checkout:
     def rope(self) -> Rope: ...
     @property
     def live(self) -> LiveWindow: ...
+    @property
+    def caret(self) -> Caret: ...
     @property
     def version(self) -> tuple[int, ...]: ...
     @property

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
 
+from egwalker.cycore.caret cimport Caret
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.live cimport LiveWindow
 from egwalker.cycore.mem cimport Ints, assign, heads_equal, push
@@ -39,6 +40,7 @@ cdef class Checkout:
     def __cinit__(self, OpLog log not None):
         self.log = log
         self.rope = Rope()
+        self.caret = Caret()
         self.begin()
 
     cdef int begin(self) except -1:
@@ -100,7 +102,7 @@ cdef class Checkout:
         cdef Ints wanted
         cdef Graph graph = self.log.graph
         memset(&wanted, 0, sizeof(wanted))
-        self.walker.recording = edits
+        self.walker.recording = edits or self.caret.open
         try:
             if version is None:
                 assign(&wanted, graph.heads.front.at, graph.heads.front.n)
@@ -125,6 +127,7 @@ cdef class Checkout:
                     push(&self.heads, wanted.at[i])
                 if self.heads.n > 1:
                     graph.reduce(&self.heads)
+            self.caret.follow(&self.heads, self.walker.out, self.walker.n_out)
         finally:
             free(wanted.at)
         return self.edits() if edits else []
@@ -185,37 +188,47 @@ cdef class Checkout:
         self.log.graph.read_version(version, &self.heads)
         self.rope = other.rope
         self.begin()
+        self.caret = other.caret
+        if self.caret.open:
+            self.caret.last = self.log.graph.lv(*other.log.graph.id(self.caret.last))
 
     def restart(self):
         """Forget everything and go to the log's frontier from its beginning. O(events)."""
         self.heads.n = 0
+        self.caret.close()
         self.rebuild()
         self.merge()
 
     def insert(self, agent: str, pos, content):
         """Append an event of `agent` for each element of `content`, on top of this version; returns the first one's
         local version. O(log n + length). `PositionError`, `ContentError`, `AgentError`: nothing changes.
+
+        With `defer` it comes on top of the agent's last event alone, if it goes on where that ended (see `caret`).
         """
         cdef int64_t lv = self.log.n
         cdef int64_t c_pos
         cdef int64_t n
+        cdef bint apart
         pos = whole(pos)
         if not 0 <= pos <= self.rope.n:
             raise PositionError(f"position {pos} is not within 0..{self.rope.n}")
         c_pos = pos
-        self.log.push_insert(c_pos, content)
+        apart = self.caret.apart and self.goes_on(agent, c_pos, 0)
+        self.log.push_insert(c_pos + self.caret.shift if apart else c_pos, content)
         n = self.log.n - lv
         if n == 0:
             return lv
-        self.append(agent, n)
+        self.append(agent, n, apart)
         self.walker.recording = False
-        self.walker.plain(lv, lv + n)
+        self.walker.plain(lv, lv + n, -self.caret.shift if apart else 0)
+        self.caret.typed(lv + n - 1, c_pos + n, n)
         return lv
 
     def delete(self, agent: str, pos, length):
         """Append an event of `agent` for each element deleted from `pos` on; as `insert`."""
         cdef int64_t lv = self.log.n
         cdef int64_t c_pos, c_length
+        cdef bint apart
         pos = whole(pos)
         length = whole(length)
         if length < 0 or not 0 <= pos <= self.rope.n - length:
@@ -224,29 +237,55 @@ cdef class Checkout:
             return lv
         c_pos = pos
         c_length = length
-        self.log.push(DELETE, c_pos, c_length, NULL, 1)
-        self.append(agent, c_length)
+        apart = self.caret.apart and self.goes_on(agent, c_pos, c_length)
+        self.log.push(DELETE, c_pos + self.caret.shift if apart else c_pos, c_length, NULL, 1)
+        self.append(agent, c_length, apart)
         self.rope.delete_units(c_pos, c_length)
+        self.caret.typed(lv + c_length - 1, c_pos, -c_length)
         return lv
 
-    cdef int append(self, str agent, int64_t n) except -1:
-        """Append `n` events of `agent` on top of this version to the graph, for the operations just put into the log."""
+    cdef bint goes_on(self, str agent, int64_t pos, int64_t length) except -1:
+        """Whether an edit at `pos` (see `Caret.goes_on`) is part of the run that is apart from the document."""
+        cdef Graph graph = self.log.graph
+        cdef int32_t number
+        if not self.caret.goes_on(pos, length):
+            return False
+        number = graph.agent_number(agent)
+        return graph.id(self.caret.last) == (agent, graph.seq_after(number) - 1)
+
+    cdef int append(self, str agent, int64_t n, bint apart) except -1:
+        """Append `n` events of `agent` to the graph, for the operations just put into the log.
+
+        They come on top of this version or, `apart`, of the run's last event.
+        """
         cdef Graph graph = self.log.graph
         cdef int32_t number
         cdef int64_t seq
+        cdef Py_ssize_t i
+        cdef Py_ssize_t kept = 0
         try:
             number = graph.agent_number(agent)
             seq = graph.seq_after(number)
             graph.check_seq(seq, n)
             if self.rope.n + n > MAX_LENGTH:
                 raise LimitError(f"a document holds at most {MAX_LENGTH} elements")
-            graph.append(number, seq, self.heads.at, self.heads.n, n)
+            if apart:
+                graph.append(number, seq, &self.caret.last, 1, n)
+            else:
+                graph.append(number, seq, self.heads.at, self.heads.n, n)
         except BaseException:
             self.log.cut(graph.n)
             raise
-        self.heads.n = 0
+        if apart:
+            for i in range(self.heads.n):
+                if self.heads.at[i] != self.caret.last:
+                    self.heads.at[kept] = self.heads.at[i]
+                    kept += 1
+        else:
+            self.caret.apart = False
+        self.heads.n = kept
         push(&self.heads, graph.n - 1)
-        self.live.typed(graph.n - n, graph.n)
+        self.live.typed(graph.n - n, graph.n, apart)
         return 0
 
     def content(self, start=0, end=None):

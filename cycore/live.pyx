@@ -112,10 +112,10 @@ cdef class LiveWindow:
         self.prepared = self.walker.piece[self.walker.at].end - 1
         return 0
 
-    cdef void typed(self, int64_t lv, int64_t end) noexcept nogil:
-        """Events `lv:end` were made here, on top of all that the document has. O(1)."""
+    cdef void typed(self, int64_t lv, int64_t end, bint apart) noexcept nogil:
+        """Events `lv:end` were made here, on top of all that the document has, or `apart` of an older one. O(1)."""
         if self.open:
-            if lv != self.held or end - self.mark > self.patience():
+            if lv != self.held or not apart and end - self.mark > self.patience():
                 self.close()
             self.held = end
 

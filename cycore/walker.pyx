@@ -149,7 +149,7 @@ cdef class Walker:
                     if critical.end < hi:
                         hi = critical.end
                     if part.side == 2:
-                        self.plain(part.start, hi)
+                        self.plain(part.start, hi, 0)
                 else:
                     if critical < end and critical.start < hi:
                         hi = critical.start
@@ -182,8 +182,8 @@ cdef class Walker:
             self.parts.at = NULL
             self.parts.cap = 0
 
-    cdef int plain(self, int64_t start, int64_t end) except -1 nogil:
-        """Apply events whose positions mean the document as it stands."""
+    cdef int plain(self, int64_t start, int64_t end, int64_t by) except -1 nogil:
+        """Apply events whose positions, `by` added, mean the document as it stands."""
         cdef Py_ssize_t i = self.log.find(start)
         cdef OpRun* run
         cdef int64_t hi, offset, length, pos
@@ -198,7 +198,7 @@ cdef class Walker:
                 hi = end
             offset = start - run.lv
             length = hi - start
-            pos = run.pos
+            pos = run.pos + by
             if run.kind == TYPE:
                 pos += offset
                 if pos > n:

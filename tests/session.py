@@ -47,16 +47,18 @@ class Session:
     """Peers that edit one document, each in a replica of its own.
 
     Each edit is made through the API; what the oracle is given is what must have become of it: events of the
-    peer's agent on top of the version that the oracle says the peer has.
+    peer's agent on top of the version that the oracle says the peer has. With `defer` the oracle is given
+    what the document made of the edit, maybe on top of the edit before alone; the text must be the same.
     """
 
-    def __init__(self, agents: int, *, kind: str = "text") -> None:
+    def __init__(self, agents: int, *, kind: str = "text", defer: bool = False) -> None:
         self.kind = kind
+        self.defer = defer
         self.document = Sequence(values=kind != "text")
         self.peers: list[Peer] = []
         self.empty: Any = "" if kind == "text" else []
         for agent in generate.AGENTS[:agents]:
-            self.peers.append(Peer(Document(kind, agent=agent, id=DOC_ID)))
+            self.peers.append(Peer(Document(kind, agent=agent, id=DOC_ID, defer=defer)))
 
     # What the oracle says
 
@@ -97,6 +99,7 @@ class Session:
     def edit(self, peer: Peer, ops: Seq[Op], *, together: bool = False) -> None:
         """The peer makes some edits; `together`: in a transaction, so that subscribers see one change."""
         parents, before = self.document.graph.version(peer.known), len(peer.changes)
+        vector = peer.doc.version_vector if self.defer else {}
         if together:
             with peer.doc.transaction():
                 self._type(peer, ops)
@@ -109,7 +112,10 @@ class Session:
         else:
             self._type(peer, ops)
         expect("local changes", {change.local for change in peer.changes[before:]}, {True})
-        self._made(peer, parents, ops)
+        if self.defer:
+            peer.known |= self.document.receive([Txn(*run) for run in peer.doc.history(vector)])
+        else:
+            self._made(peer, parents, ops)
         self.compare(peer)
 
     def _type(self, peer: Peer, ops: Seq[Op]) -> None:

@@ -63,7 +63,7 @@ class TestBlame:
         for data in doc.encode(), doc.encode(content=False), doc.encode(deleted=False):
             assert Document.decode(data, agent="third").blame() == doc.blame()
         opened = Document.decode(doc.encode(), agent="third")
-        opened.insert(0, doc.content[:1] or "x")
+        opened.insert(0, doc.content[:1] or ("x" if kind == "text" else ["x"]))
         assert opened.blame()[0] == Span("third", 0, 1)
 
     def test_backwards_and_in_between(self) -> None:

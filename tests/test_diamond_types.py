@@ -674,7 +674,7 @@ class TestDamage:
 def typed_steps(rng: Random, count: int) -> tuple[list[list[Any]], dict[str, Document]]:
     """Random steps of several logs of Diamond Types, and documents that have made the same."""
     names = rng.sample(["ann", "bob", "Cy", "dé", "\U0001f600eve"], 3)
-    docs = {name: Document("text", agent=name) for name in names}
+    docs = {name: Document("text", agent=name, defer=False) for name in names}
     steps: list[list[Any]] = []
     for _ in range(count):
         name = rng.choice(names)

@@ -89,7 +89,7 @@ def check_round_trip(doc: Document) -> None:
 
 def random_world(rng: Random) -> tuple[Session, generate.World, list[int]]:
     kind = rng.choice(("text", "text", "list"))
-    session = Session(rng.randint(2, 6), kind=kind)
+    session = Session(rng.randint(2, 6), kind=kind, defer=rng.random() < 0.5)
     world = generate.World(rng, values=kind == "list", odd=rng.random() < 0.6, crowded=rng.random() < 0.3)
     return session, world, [0] * len(session.peers)
 

@@ -49,9 +49,9 @@ class Merging(RuleBasedStateMachine):
     kind = "text"
     contents: st.SearchStrategy[Any] = TEXT
 
-    @initialize(agents=st.integers(2, 6))
-    def start(self, agents: int) -> None:
-        self.session = Session(agents, kind=self.kind)
+    @initialize(agents=st.integers(2, 6), defer=st.booleans())
+    def start(self, agents: int, defer: bool) -> None:
+        self.session = Session(agents, kind=self.kind, defer=defer)
         self.touched: set[int] = set()
 
     def peer(self, index: int) -> Peer:
@@ -174,7 +174,7 @@ def test_long_sessions(seed: int) -> None:
     """What the machines do, for longer than Hypothesis would: hundreds of steps, also with long absences."""
     rng = Random(seed)
     kind = rng.choice(("text", "text", "list"))
-    session = Session(rng.randint(2, 6), kind=kind)
+    session = Session(rng.randint(2, 6), kind=kind, defer=bool(seed % 2))
     worlds = generate.World(rng, values=kind == "list", odd=True, crowded=rng.random() < 0.3)
     sync = rng.choice((0.05, 0.2, 0.5))
     carets = dict.fromkeys(range(len(session.peers)), 0)
@@ -304,7 +304,7 @@ def test_runs_stay_together_anywhere_in_a_text(data: st.DataObject, agents: int,
 def test_merging_in_any_order_gives_one_document(seed: int) -> None:
     """Merging is commutative, associative and idempotent: in text, version and version vector."""
     rng = Random(seed)
-    session = Session(3)
+    session = Session(3, defer=bool(seed % 2))
     for number in range(20):
         peer = rng.choice(session.peers)
         session.edit(peer, generate.World(rng).ops(session.size(peer), rng.randint(0, 9))[0])

@@ -19,20 +19,29 @@ class Cursor:
     inserts exactly at the cursor goes behind it; what the cursor itself inserts, in front of it. It costs
     O(edits) of each change until it is closed, by `close` or at the end of a `with` block, or forgotten.
 
+    What is typed and erased between two moves is one run: others' events show in the document at once, but
+    the run's events follow each other alone, so that it stays one group. `move` ends the run, and so does a
+    change by others exactly at the cursor: what is typed then follows all that one saw (see `Document`).
+
     >>> from egwalker import Document
     >>> doc = Document(agent="alice")
     >>> cursor = doc.cursor()
-    >>> cursor.insert("word")
-    >>> doc.insert(0, "first ")
-    >>> cursor.backspace(2)
-    >>> str(doc), cursor.position
-    ('first wo', 8)
+    >>> cursor.insert("wo")
+    >>> bob = doc.fork("bob")
+    >>> bob.insert(0, "first ")
+    >>> cursor.insert("r"); _ = doc.merge(bob); cursor.insert("d")
+    >>> str(doc), cursor.position, doc.version
+    ('first word', 10, (('alice', 3), ('bob', 5)))
+    >>> cursor.move(10); cursor.insert("s")
+    >>> doc.version
+    (('alice', 4),)
     """
 
     def __init__(self, document: Document, at: int = 0) -> None:
         self._document = document
         self._position = 0
         self._open = True
+        self._moved = True  # since it last edited
         with document._lock:
             self.move(at)
             document._watch(self)
@@ -53,20 +62,26 @@ class Cursor:
             return self._position
 
     def move(self, to: int) -> None:
-        """Put the cursor at position `to`. `PositionError` if the document has no such place."""
+        """Put the cursor at position `to`: its next edit follows all that the document holds.
+
+        That is so even if the cursor was there. `PositionError` if the document has no such place.
+        """
         document = self._document
         to = operator.index(to)
         with document._lock:
             self._check_open()
             if not 0 <= to <= len(document):
                 raise PositionError(f"position {to} is not within 0..{len(document)}")
+            document._main.caret.leave(self._position)
             self._position = to
+            self._moved = True
 
     def insert(self, content: Any) -> None:
         """Insert `content` in front of the cursor, as `Document.insert` does."""
         document = self._document
         with document._lock:
             self._check_open()
+            self._edits()
             at = self._position
             self._position = at + document._insert(at, content)
         document._deliver()
@@ -81,6 +96,7 @@ class Cursor:
                 raise PositionError(
                     f"there are {self._position} elements before the cursor, not {n} to delete"
                 )
+            self._edits()
             document._delete(self._position - n, n)
         document._deliver()
 
@@ -93,6 +109,7 @@ class Cursor:
             rest = len(document) - self._position
             if not 0 <= n <= rest:
                 raise PositionError(f"there are {rest} elements behind the cursor, not {n} to delete")
+            self._edits()
             document._delete(self._position, n)
         document._deliver()
 
@@ -105,6 +122,12 @@ class Cursor:
     def _check_open(self) -> None:
         if not self._open:
             raise EgwalkerError("the cursor is closed")
+
+    def _edits(self) -> None:
+        """It is about to edit."""
+        if self._moved:
+            self._document._main.caret.close()
+            self._moved = False
 
     def _follow(self, edits: tuple[Edit, ...]) -> None:
         at = self._position

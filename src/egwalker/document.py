@@ -88,6 +88,11 @@ class Document:
 
     Events from others whose parents have not come yet wait, at most `pending_limit` of them.
 
+    Who types on where the last edit here ended, or erases there, goes on with a *run*: what others do
+    meanwhile is in the document, but the run's events follow each other alone, as one group. An edit
+    elsewhere, `adopt`, a cursor's `move` or a change by others right there end it; the next edit follows all
+    that is here. With `defer` false, which is also an attribute, every edit does.
+
     `id`, 32 hexadecimal digits, says which document this is a replica of, by default a new one. Replicas come
     from `fork`, `decode`, or by bringing something into a document that was made without an id and is empty:
     it takes on the id. What has another id is refused (`IdentityError`) unless asked for.
@@ -112,15 +117,18 @@ class Document:
         agent: str | None = None,
         id: str | None = None,  # noqa: A002
         pending_limit: int = PENDING_LIMIT,
+        defer: bool = True,
     ) -> None:
         found = document_type(kind)
         log = OpLog(found.values)
         self._setup(found, agent, id, pending_limit)
+        self._defer = defer
         self._begin(log, Checkout(log))
 
     def _begin(self, log: OpLog, main: Checkout) -> None:
         self._log = log
         self._main = main  # always at the log's frontier
+        main.caret.defer = self._defer
         self._pending = Pending(log.graph, self._pending_limit)
 
     def _setup(self, kind: SequenceType, agent: str | None, doc_id: str | None, pending_limit: int) -> None:
@@ -131,6 +139,7 @@ class Document:
         self._id_given = doc_id is not None
         self._lock = threading.RLock()
         self._pending_limit = pending_limit
+        self._defer = True
         # A history that has not been read yet. What the log and its checkout hold comes after it, then.
         self._older: encoding.Encoded | None = None
         # The content that came with it, until something else is asked for.
@@ -196,6 +205,19 @@ class Document:
     def id(self) -> str:
         """Which document this is a replica of: 32 hexadecimal digits."""
         return self._id
+
+    @property
+    def defer(self) -> bool:
+        """Whether what is typed on keeps the parents that it began with; to be set at any time."""
+        return self._defer
+
+    @defer.setter
+    def defer(self, defer: bool) -> None:
+        with self._lock:
+            self._defer = bool(defer)
+            if self._cached is None:
+                self._main.caret.defer = self._defer
+                self._main.caret.close()
 
     @property
     def content(self) -> Any:
@@ -273,6 +295,15 @@ class Document:
                 return
             self._delete(pos, length)
         self._deliver()
+
+    def adopt(self) -> None:
+        """Let the next edit follow all that is in the document, wherever it is. O(1).
+
+        For editors that keep the caret themselves: to be called when it is moved by mouse or key.
+        """
+        with self._lock:
+            if self._cached is None:
+                self._main.caret.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -454,6 +485,7 @@ class Document:
             fork = Document._of(
                 self._type, agent, log, self._main.copy(log), self._id, pending_limit=self._pending_limit
             )
+            fork.defer = self._defer
             self._read[fork] = fork._read[self] = len(log)
             return fork
 
@@ -607,6 +639,7 @@ class Document:
         log, main, waiting = self._log, self._main, self._pending
         length, before = len(log), self._version()
         made: list[tuple[int, int, Packed]] = []
+        typing = main.caret.state
         waiting.begin()
         try:
             add()
@@ -624,6 +657,7 @@ class Document:
             log.truncate(length)
             if moved:
                 main.restart()
+                main.caret.state = typing
             waiting.rollback()
             raise
         edits = self._unpack(made)
@@ -684,7 +718,14 @@ class Document:
             return encoding.encode_document(log, doc_id, summary, current, deleted)
 
     @classmethod
-    def decode(cls, data: bytes, agent: str | None = None, *, pending_limit: int = PENDING_LIMIT) -> Self:
+    def decode(
+        cls,
+        data: bytes,
+        agent: str | None = None,
+        *,
+        pending_limit: int = PENDING_LIMIT,
+        defer: bool = True,
+    ) -> Self:
         """The document that `encode` wrote, to be edited by `agent`, by default a fresh random name.
 
         Where the data has the content, the history is not read before it is needed: when something
@@ -697,6 +738,7 @@ class Document:
             raise DecodeError("this is an update, not a whole document: `apply` takes it", 0)
         document = cls.__new__(cls)
         document._setup(document_type(encoded.kind), agent, encoded.id.hex(), pending_limit)
+        document._defer = defer
         document._open(encoded)
         return document
 
@@ -877,6 +919,7 @@ class Document:
             wrong = self._main.content() if cached is None else cached
             if self._main.content() != right:
                 self._main = replay
+                replay.caret.defer = self._defer
                 if self._observed:
                     self._note((Edit(0, len(wrong), self._type.unpack(right)),), before, local=False)
         self._deliver()
@@ -948,6 +991,7 @@ class Document:
     def _catch_up(self) -> None:
         """Bring in what a branch has put into the log."""
         before = self._version()
+        self._main.caret.close()
         made = self._main.merge(edits=self._observed)
         if self._observed and self._version() != before:
             self._note(self._unpack(made), before, local=True)
