@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +80,20 @@ def test_a_token(start: Start, tmp_path: Path) -> None:
     assert egwalker("cat", url, EGWALKER_TOKEN="secret").stdout
 
 
+def listed(url: str) -> list[dict[str, Any]]:
+    """The documents that a server has, where one of them is at this address."""
+    with urllib.request.urlopen(url.rpartition("/")[0] + "/") as answer:
+        found: list[dict[str, Any]] = json.load(answer)["documents"]
+        return found
+
+
+def test_the_list_is_of_the_folder(start: Start, tmp_path: Path) -> None:
+    url = start(tmp_path) + "letter"
+    egwalker("export", LETTERS[0], url)
+    (tmp_path / "another name.egw").touch()
+    assert {one["name"] for one in listed(url)} == {"letter", "another name"}
+
+
 def test_unrelated_documents_are_refused(start: Start, tmp_path: Path) -> None:
     url = start(tmp_path) + "letter"
     egwalker("export", LETTERS[0], url)
@@ -97,6 +114,7 @@ def test_a_place_of_another_package(start: Start, tmp_path: Path) -> None:
     egwalker("merge", url, LETTERS[1], "-o", url)
     again = start(place, PYTHONPATH=path) + "letter"
     assert egwalker("cat", again).stdout == egwalker("cat", url).stdout
+    assert [one["name"] for one in listed(again)] == ["letter"]
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".egw"] == []
 
 

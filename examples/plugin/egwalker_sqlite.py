@@ -71,6 +71,17 @@ class SqliteTransport:
         path, _, name = urlsplit(url).path.rpartition("/")
         return await asyncio.to_thread(SqlitePlace, unquote(path), unquote(name), kind)
 
+    async def places(self, url: str) -> list[tuple[str, float | None]]:
+        """The names of a database's documents. When each was last changed is not kept."""
+
+        def names() -> list[tuple[str, float | None]]:
+            with closing(sqlite3.connect(unquote(urlsplit(url).path))) as database:
+                database.executescript(SCHEMA)
+                rows = database.execute("SELECT DISTINCT name FROM updates").fetchall()
+            return [(name, None) for (name,) in rows]
+
+        return await asyncio.to_thread(names)
+
     def connect(self, url: str, document: Document, **options: Any) -> AbstractAsyncContextManager[Linked]:
         """Not for documents that are open elsewhere: a server keeps them here."""
         raise NotImplementedError("serve documents from a database: egwalker serve sqlite:///PATH")

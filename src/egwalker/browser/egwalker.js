@@ -1,5 +1,5 @@
 /**
- * Collaborative text in the browser: a peer of its own, without dependencies (docs/browser.md).
+ * Collaborative text in the browser: a peer of its own, without dependencies (docs/browser-api.md).
  *
  *     import { TextDocument, connect } from "./egwalker.js";
  *     const doc = new TextDocument();
