@@ -22,7 +22,8 @@ test: build  ## run all tests and doctests but the packaging tests (ARGS=-n2: on
 browser:  ## install a Chromium for the tests of the page, which are skipped without one
 	@$(PYTHON) tools/develop.py test browser
 
-serve: build  ## serve live editing of the documents in a folder (FOLDER=documents PORT=8080 ARGS=...)
+serve:  ## serve live editing of the documents in a folder (FOLDER=documents PORT=8080 ARGS=...)
+	@$(PYTHON) tools/develop.py build
 	.venv/bin/egwalker serve $(FOLDER) --port $(PORT) $(ARGS)
 
 demo: build  ## merge two diverged real histories and show what came from whom
