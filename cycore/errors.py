@@ -36,6 +36,10 @@ class ContentError(EgwalkerError, ValueError):
     """Content that the document type cannot hold, such as a lone surrogate."""
 
 
+class OperationError(ContentError):
+    """An operation that its document's type does not take, or that failed. The message names it."""
+
+
 class DecodeError(EgwalkerError, ValueError):
     """Data that is not in the format it should be in. `offset`: the byte where that was found, if one was."""
 

@@ -1,44 +1,46 @@
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints
 
 
 cdef struct Stretch:
-    # Part of one graph run, wholly in one group
+    # Consecutive local versions, all in one group
     int64_t start
     int64_t end
-    Py_ssize_t group
-    Py_ssize_t next    # of the same group, -1 at its end
+    Py_ssize_t lead  # the row of the graph that its group begins with
+    bint fresh       # on its way into the order
 
 
-cdef struct GroupRow:
-    Py_ssize_t first   # stretch
-    Py_ssize_t last
-    int64_t clock
-    Py_ssize_t waiting # parents of its first event that are still to be emitted
-    Py_ssize_t links   # groups whose first event has a parent in this one: links[links : links + n_links]
-    Py_ssize_t n_links
+cdef struct Stretches:
+    Stretch* at
+    Py_ssize_t n
+    Py_ssize_t cap
 
 
 @cython.final
-cdef class Groups:
+cdef class Order:
     cdef Graph graph
-    cdef Stretch* stretch
-    cdef Py_ssize_t n_stretches
-    cdef Py_ssize_t cap_stretches
-    cdef GroupRow* group
-    cdef Py_ssize_t n_groups
-    cdef Py_ssize_t cap_groups
-    cdef Ints edges   # pairs: a group and one that waits for it
-    cdef Ints links
-    cdef Ints heap
+    cdef Stretches order     # of the version's events
+    cdef int64_t length      # how many events that is
+    cdef int64_t top         # one more than the largest of their local versions
+    cdef Ints heads          # the version
+    cdef Ints lead           # by row of the graph: the row that its group begins with
+    # What the last merge replaced: all stretches from `first` on, and the rest
+    cdef Stretches old
+    cdef Py_ssize_t first
+    cdef int64_t old_length
+    cdef int64_t old_top
+    cdef Ints old_heads
+    cdef Py_ssize_t old_leads
 
-    cdef int gather(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil
-    cdef int add(self, int64_t start, int64_t end, const int64_t* parents, Py_ssize_t n, Py_ssize_t row) except -1 nogil
-    cdef Py_ssize_t stretch_of(self, int64_t lv) noexcept nogil
-    cdef int link(self) except -1 nogil
-    cdef bint sooner(self, int64_t a, int64_t b) noexcept nogil
-    cdef int push_group(self, int64_t g) except -1 nogil
-    cdef int64_t pop_group(self) noexcept nogil
+    cdef int find_leads(self) except -1
+    cdef bint before(self, const Stretch* a, const Stretch* b) noexcept
+    cdef int gather(self, const Ints* wanted, bint all_of_it, Stretches* new) except -1
+    cdef int gather_rows(self, int64_t lo, int64_t end, Stretches* new) except -1
+    cdef int sort(self, Stretches* new) except -1
+    cdef int save(self, Py_ssize_t first) except -1
+    cdef list fresh(self, Py_ssize_t first, int64_t place)
+    cdef int insert(self, const Stretches* new, Py_ssize_t after) except -1
+    cdef int join(self) except -1

@@ -2,8 +2,12 @@
 
 A *group* is a maximal run of one agent's events with contiguous seqs, each but the first having its predecessor as its only
 parent: what was done in one go. Of all groups whose first event's parents have been emitted, the next is the one with the
-smallest (Lamport clock of its first event, agent, seq); it is emitted whole. Only a group's first event can wait for another
-group, so no two groups wait for each other.
+smallest (Lamport clock of its first event, agent, seq); it is emitted whole.
+
+Nothing need be waiting for that. A group whose first event has a parent in another group has a larger clock than that group's
+first event, so whatever an emitted group lets go comes after it: the walk emits groups in ascending order of (clock, agent,
+seq), and to sort them is to walk. An event that arrives late changes nothing in the order of the others. It makes its group
+longer, or is a new one, and only moves what follows.
 """
 
 cimport cython
@@ -12,200 +16,365 @@ from collections import namedtuple
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from egwalker.cycore.graph cimport Graph, GraphRun, Parts
-from egwalker.cycore.mem cimport Ints, push, reserve
+from egwalker.cycore.mem cimport Ints, assign, push, reserve
+from egwalker.cycore.oplog cimport DELETE, OpLog, OpRun, step_of
+
+from egwalker.cycore.errors import DecodeError, VersionError
 
 Group = namedtuple("Group", "agent seq length clock ranges")
 
 
+cdef int add(Stretches* to, int64_t start, int64_t end, Py_ssize_t lead, bint fresh) except -1:
+    cdef Stretch* new
+    reserve(<void**>&to.at, &to.cap, to.n + 1, sizeof(Stretch))
+    new = &to.at[to.n]
+    new.start = start
+    new.end = end
+    new.lead = lead
+    new.fresh = fresh
+    to.n += 1
+    return 0
+
+
 @cython.final
-cdef class Groups:
-    """Iterates over groups; O(rows) to begin, then O(log groups + rows of the group) for each."""
+cdef class Order:
+    """The events of a version in the total order, and the way to later versions.
+
+    A *place* is how many events come before.
+
+    >>> from egwalker.cycore.graph import Graph
+    >>> graph = Graph()
+    >>> graph.add("b", 0, [], 2), graph.add("c", 0, [1], 1)
+    (0, 2)
+    >>> order = Order(graph)
+    >>> order.merge(), list(order.ranges(0))
+    ((0, [(0, 0, 3)]), [(0, 2), (2, 3)])
+    >>> graph.add("a", 0, [], 1)
+    3
+    >>> order.merge(), list(order.ranges(0))
+    ((0, [(0, 3, 4)]), [(3, 4), (0, 2), (2, 3)])
+    """
 
     def __cinit__(self, Graph graph not None):
         self.graph = graph
 
     def __dealloc__(self):
-        free(self.stretch)
-        free(self.group)
-        free(self.edges.at)
-        free(self.links.at)
-        free(self.heap.at)
+        free(self.order.at)
+        free(self.old.at)
+        free(self.heads.at)
+        free(self.old_heads.at)
+        free(self.lead.at)
 
-    def __iter__(self):
-        return self
+    def __len__(self):
+        return self.length
 
-    def __next__(self):
-        cdef int64_t g, i, length
-        cdef Py_ssize_t k
-        cdef GroupRow* group
-        if self.heap.n == 0:
-            raise StopIteration
-        g = self.pop_group()
-        group = &self.group[g]
-        for k in range(group.n_links):
-            i = self.links.at[group.links + k]
-            self.group[i].waiting -= 1
-            if self.group[i].waiting == 0:
-                self.push_group(i)
-        ranges = []
-        length = 0
-        k = group.first
-        while k >= 0:
-            ranges.append((self.stretch[k].start, self.stretch[k].end))
-            length += self.stretch[k].end - self.stretch[k].start
-            k = self.stretch[k].next
-        agent, seq = self.graph.id(self.stretch[group.first].start)
-        return Group(agent, seq, length, group.clock, tuple(ranges))
+    @property
+    def version(self):
+        """The version's local versions, ascending. O(heads)."""
+        return tuple([self.heads.at[i] for i in range(self.heads.n)])
 
-    cdef int gather(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil:
-        """Collect the groups of the events in `b` and not in `a`."""
+    # --- on to another version ----------------------------------------------------------------------------------
+
+    def merge(self, version=None):
+        """Take in the events of `version`, by default of the whole graph; returns `(kept, added)`.
+
+        The first `kept` events stay at their places. `added` are `(place, start, end)`, ascending: what was added, and where
+        it is now. O(log rows + what was added + stretches that follow the first place), and for a `version`, or if the last
+        one was none of the whole graph, O(rows between the two).
+        """
+        cdef Ints wanted
+        cdef Stretches new
+        cdef Py_ssize_t i
+        cdef int64_t place
+        memset(&wanted, 0, sizeof(wanted))
+        memset(&new, 0, sizeof(new))
+        try:
+            if version is None:
+                assign(&wanted, self.graph.heads.front.at, self.graph.heads.front.n)
+            else:
+                self.graph.read_version(version, &wanted)
+            self.old_leads = self.lead.n
+            self.find_leads()
+            self.gather(&wanted, version is None, &new)
+            self.sort(&new)
+            place = self.length
+            i = self.order.n
+            while i and new.n and self.before(&new.at[0], &self.order.at[i - 1]):
+                i -= 1
+                place -= self.order.at[i].end - self.order.at[i].start
+            kept = place
+            # The stretch before may go on in what is new.
+            self.save(i - 1 if i else 0)
+            assign(&self.old_heads, self.heads.at, self.heads.n)
+            if version is not None:
+                for k in range(self.heads.n):
+                    push(&wanted, self.heads.at[k])
+                if wanted.n > 1:
+                    self.graph.reduce(&wanted)
+            reserve(<void**>&self.heads.at, &self.heads.cap, wanted.n, sizeof(int64_t))
+            # From here on nothing fails.
+            self.insert(&new, i)
+            assign(&self.heads, wanted.at, wanted.n)
+        finally:
+            free(wanted.at)
+            free(new.at)
+        added = self.fresh(i, place)
+        self.join()
+        return kept, added
+
+    cdef list fresh(self, Py_ssize_t first, int64_t place):
+        """What is new from stretch `first` on, which is at `place`, as `(place, start, end)`."""
+        cdef Py_ssize_t i
+        cdef Stretch* stretch
+        cdef int64_t start = 0
+        cdef int64_t end = 0
+        cdef int64_t where = 0
+        found = []
+        for i in range(first, self.order.n):
+            stretch = &self.order.at[i]
+            if stretch.fresh:
+                if stretch.start != end or where + end - start != place:
+                    if start < end:
+                        found.append((where, start, end))
+                    where = place
+                    start = stretch.start
+                end = stretch.end
+            place += stretch.end - stretch.start
+        if start < end:
+            found.append((where, start, end))
+        return found
+
+    def undo_merge(self):
+        """Take back the last `merge`, once. O(stretches that follow the first place)."""
+        reserve(<void**>&self.order.at, &self.order.cap, self.first + self.old.n, sizeof(Stretch))
+        if self.old.n:
+            memcpy(self.order.at + self.first, self.old.at, self.old.n * sizeof(Stretch))
+        self.order.n = self.first + self.old.n
+        self.length = self.old_length
+        self.top = self.old_top
+        self.lead.n = self.old_leads
+        assign(&self.heads, self.old_heads.at, self.old_heads.n)
+
+    cdef int find_leads(self) except -1:
+        """Note for each new row of the graph with which one its group begins."""
+        cdef Graph graph = self.graph
+        cdef GraphRun* run
+        cdef GraphRun* other
+        cdef Py_ssize_t row, i
+        cdef int64_t parent, lead
+        reserve(<void**>&self.lead.at, &self.lead.cap, graph.n_runs, sizeof(int64_t))
+        for row in range(self.lead.n, graph.n_runs):
+            run = &graph.run[row]
+            lead = row
+            if run.n_parents == 1:
+                parent = run.parents
+                i = row - 1 if parent >= graph.run[row - 1].lv else graph.find_between(parent, 0, row - 1)
+                other = &graph.run[i]
+                if other.agent == run.agent and other.seq + (parent - other.lv) + 1 == run.seq:
+                    lead = self.lead.at[i]
+            push(&self.lead, lead)
+        return 0
+
+    cdef bint before(self, const Stretch* a, const Stretch* b) noexcept:
+        """Whether `a` comes before `b` in the total order."""
+        cdef GraphRun* x
+        cdef GraphRun* y
+        if a.lead == b.lead:
+            return a.start < b.start
+        x = &self.graph.run[a.lead]
+        y = &self.graph.run[b.lead]
+        if x.clock != y.clock:
+            return x.clock < y.clock
+        return self.graph.order_ids(x.lv, y.lv) < 0
+
+    cdef int gather(self, const Ints* wanted, bint all_of_it, Stretches* new) except -1:
+        """The stretches of version `wanted` that are not here."""
         cdef Parts parts
-        cdef Py_ssize_t i, row
-        cdef int64_t lo, hi, before
+        cdef Py_ssize_t i
+        if all_of_it and self.length == self.top:
+            return self.gather_rows(self.top, self.graph.n, new)
         memset(&parts, 0, sizeof(parts))
         try:
-            self.graph.compare(a, na, b, nb, &parts)
+            self.graph.compare(self.heads.at, self.heads.n, wanted.at, wanted.n, &parts)
             for i in range(parts.n):
-                if parts.at[i].side != 2:
-                    continue
-                lo = parts.at[i].start
-                row = self.graph.find(lo)
-                while lo < parts.at[i].end:
-                    hi = min(self.graph.run_end(row), parts.at[i].end)
-                    if lo == self.graph.run[row].lv:
-                        self.add(lo, hi, self.graph.parents_of(row), self.graph.run[row].n_parents, row)
-                    else:
-                        before = lo - 1
-                        self.add(lo, hi, &before, 1, row)
-                    lo = hi
-                    row += 1
+                if parts.at[i].side == 2:
+                    self.gather_rows(parts.at[i].start, parts.at[i].end, new)
         finally:
             free(parts.at)
             free(parts.head.at)
-        return self.link()
+        return 0
 
-    cdef Py_ssize_t stretch_of(self, int64_t lv) noexcept nogil:
-        """The stretch that holds `lv`, -1 if none does."""
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = self.n_stretches
-        cdef Py_ssize_t mid
-        while lo < hi:
-            mid = (lo + hi) >> 1
-            if self.stretch[mid].start <= lv:
-                lo = mid + 1
+    cdef int gather_rows(self, int64_t lo, int64_t end, Stretches* new) except -1:
+        cdef int64_t hi
+        cdef Py_ssize_t row
+        if lo >= end:
+            return 0
+        row = self.graph.find_late(lo)
+        while lo < end:
+            hi = min(self.graph.run_end(row), end)
+            add(new, lo, hi, self.lead.at[row], True)
+            lo = hi
+            row += 1
+        return 0
+
+    cdef int sort(self, Stretches* new) except -1:
+        """Bring stretches into the total order, by merging ever longer parts of them."""
+        cdef Stretches other
+        cdef Stretch* swap
+        cdef Py_ssize_t width = 1
+        cdef Py_ssize_t lo, mid, end, i, j, k
+        if new.n < 2:
+            return 0
+        memset(&other, 0, sizeof(other))
+        reserve(<void**>&other.at, &other.cap, new.n, sizeof(Stretch))
+        while width < new.n:
+            lo = 0
+            while lo < new.n:
+                mid = min(lo + width, new.n)
+                end = min(mid + width, new.n)
+                i = lo
+                j = mid
+                if mid < end and not self.before(&new.at[mid], &new.at[mid - 1]):
+                    memcpy(other.at + lo, new.at + lo, (end - lo) * sizeof(Stretch))
+                    lo = end
+                    continue
+                for k in range(lo, end):
+                    if j == end or (i < mid and not self.before(&new.at[j], &new.at[i])):
+                        other.at[k] = new.at[i]
+                        i += 1
+                    else:
+                        other.at[k] = new.at[j]
+                        j += 1
+                lo = end
+            swap = new.at
+            new.at = other.at
+            other.at = swap
+            width *= 2
+        free(other.at)
+        # Both have room for `n`: the smaller of the two is what is known of the one kept.
+        new.cap = new.n
+        return 0
+
+    cdef int save(self, Py_ssize_t first) except -1:
+        """Keep what is from stretch `first` on for `undo_merge`."""
+        self.first = first
+        self.old.n = self.order.n - first
+        reserve(<void**>&self.old.at, &self.old.cap, self.old.n, sizeof(Stretch))
+        if self.old.n:
+            memcpy(self.old.at, self.order.at + first, self.old.n * sizeof(Stretch))
+        self.old_length = self.length
+        self.old_top = self.top
+        return 0
+
+    cdef int insert(self, const Stretches* new, Py_ssize_t after) except -1:
+        """Put sorted stretches among those from `after` on."""
+        cdef Py_ssize_t i = self.order.n - 1
+        cdef Py_ssize_t j = new.n - 1
+        cdef Py_ssize_t k = i + new.n
+        reserve(<void**>&self.order.at, &self.order.cap, k + 1, sizeof(Stretch))
+        self.order.n = k + 1
+        while j >= 0:
+            if i >= after and self.before(&new.at[j], &self.order.at[i]):
+                self.order.at[k] = self.order.at[i]
+                i -= 1
             else:
-                hi = mid
-        if lo and lv < self.stretch[lo - 1].end:
-            return lo - 1
-        return -1
-
-    cdef int add(self, int64_t start, int64_t end, const int64_t* parents, Py_ssize_t n, Py_ssize_t row) except -1 nogil:
-        cdef GraphRun* run = &self.graph.run[row]
-        cdef GraphRun* other
-        cdef Stretch* new
-        cdef GroupRow* group
-        cdef Py_ssize_t i, at, g
-        reserve(<void**>&self.stretch, &self.cap_stretches, self.n_stretches + 1, sizeof(Stretch))
-        new = &self.stretch[self.n_stretches]
-        new.start = start
-        new.end = end
-        new.next = -1
-        if n == 1:
-            at = self.stretch_of(parents[0])
-            other = &self.graph.run[self.graph.find(parents[0])]
-            if at >= 0 and other.agent == run.agent and other.seq + (parents[0] - other.lv) + 1 == run.seq + (start - run.lv):
-                # The next seq is this one, so nothing else goes on from there.
-                new.group = self.stretch[at].group
-                self.stretch[at].next = self.n_stretches
-                self.group[new.group].last = self.n_stretches
-                self.n_stretches += 1
-                return 0
-        reserve(<void**>&self.group, &self.cap_groups, self.n_groups + 1, sizeof(GroupRow))
-        g = self.n_groups
-        group = &self.group[g]
-        group.first = self.n_stretches
-        group.last = self.n_stretches
-        group.clock = run.clock + (start - run.lv)
-        group.waiting = 0
-        group.n_links = 0
-        new.group = g
-        for i in range(n):
-            at = self.stretch_of(parents[i])
-            if at >= 0:
-                push(&self.edges, self.stretch[at].group)
-                push(&self.edges, g)
-                group.waiting += 1
-        self.n_stretches += 1
-        self.n_groups += 1
+                self.order.at[k] = new.at[j]
+                self.length += new.at[j].end - new.at[j].start
+                self.top = max(self.top, new.at[j].end)
+                j -= 1
+            k -= 1
         return 0
 
-    cdef int link(self) except -1 nogil:
+    cdef int join(self) except -1:
+        """Make one of stretches that go on from each other, among those that the last merge has moved."""
         cdef Py_ssize_t i
-        cdef Py_ssize_t total = 0
-        cdef GroupRow* group
-        for i in range(0, self.edges.n, 2):
-            self.group[self.edges.at[i]].n_links += 1
-        for i in range(self.n_groups):
-            self.group[i].links = total
-            total += self.group[i].n_links
-            self.group[i].n_links = 0
-        reserve(<void**>&self.links.at, &self.links.cap, total, sizeof(int64_t))
-        self.links.n = total
-        for i in range(0, self.edges.n, 2):
-            group = &self.group[self.edges.at[i]]
-            self.links.at[group.links + group.n_links] = self.edges.at[i + 1]
-            group.n_links += 1
-        free(self.edges.at)
-        memset(&self.edges, 0, sizeof(Ints))
-        for i in range(self.n_groups):
-            if self.group[i].waiting == 0:
-                self.push_group(i)
+        cdef Py_ssize_t kept = self.first
+        cdef Stretch* stretch
+        cdef Stretch* last
+        for i in range(self.first, self.order.n):
+            stretch = &self.order.at[i]
+            stretch.fresh = False
+            if kept:
+                last = &self.order.at[kept - 1]
+                if last.end == stretch.start and last.lead == stretch.lead:
+                    last.end = stretch.end
+                    continue
+            self.order.at[kept] = stretch[0]
+            kept += 1
+        self.order.n = kept
         return 0
 
-    # A min-heap of groups.
+    # --- reading ------------------------------------------------------------------------------------------------
 
-    cdef bint sooner(self, int64_t a, int64_t b) noexcept nogil:
-        if self.group[a].clock != self.group[b].clock:
-            return self.group[a].clock < self.group[b].clock
-        return self.graph.order_ids(self.stretch[self.group[a].first].start, self.stretch[self.group[b].first].start) < 0
+    def ranges(self, start: int):
+        """The local versions from the place `start` to the end: half-open ranges, in the total order. O(stretches returned)."""
+        cdef Py_ssize_t i = self.order.n
+        cdef int64_t left
+        if not 0 <= start <= self.length:
+            raise VersionError(f"place {start} is not within 0..{self.length}")
+        left = self.length - start
+        while left > 0:
+            i -= 1
+            left -= self.order.at[i].end - self.order.at[i].start
+        found = [(self.order.at[k].start, self.order.at[k].end) for k in range(i, self.order.n)]
+        if left:
+            found[0] = (found[0][0] - left, found[0][1])
+        return found
 
-    cdef int push_group(self, int64_t g) except -1 nogil:
-        cdef Py_ssize_t i = self.heap.n
-        push(&self.heap, g)
-        while i and self.sooner(g, self.heap.at[(i - 1) >> 1]):
-            self.heap.at[i] = self.heap.at[(i - 1) >> 1]
-            i = (i - 1) >> 1
-        self.heap.at[i] = g
-        return 0
-
-    cdef int64_t pop_group(self) noexcept nogil:
-        cdef int64_t top = self.heap.at[0]
-        cdef int64_t g
+    def groups(self):
+        """`Group(agent, seq, length, clock, ranges)` for each group: seq and Lamport clock of its first event, and its local
+        versions as half-open ranges in the order of the seqs. O(stretches).
+        """
         cdef Py_ssize_t i = 0
-        cdef Py_ssize_t child = 1
-        self.heap.n -= 1
-        g = self.heap.at[self.heap.n]
-        while child < self.heap.n:
-            if child + 1 < self.heap.n and self.sooner(self.heap.at[child + 1], self.heap.at[child]):
-                child += 1
-            if not self.sooner(self.heap.at[child], g):
-                break
-            self.heap.at[i] = self.heap.at[child]
-            i = child
-            child = 2 * i + 1
-        if self.heap.n:
-            self.heap.at[i] = g
-        return top
+        cdef Py_ssize_t lead
+        cdef GraphRun* run
+        while i < self.order.n:
+            lead = self.order.at[i].lead
+            ranges = []
+            length = 0
+            while i < self.order.n and self.order.at[i].lead == lead:
+                ranges.append((self.order.at[i].start, self.order.at[i].end))
+                length += self.order.at[i].end - self.order.at[i].start
+                i += 1
+            run = &self.graph.run[lead]
+            yield Group(self.graph._names[run.agent], run.seq, length, run.clock, tuple(ranges))
+
+    def copy(self, Graph graph not None):
+        """The same of a copy of the graph. O(stretches)."""
+        cdef Order other = Order(graph)
+        reserve(<void**>&other.order.at, &other.order.cap, self.order.n, sizeof(Stretch))
+        if self.order.n:
+            memcpy(other.order.at, self.order.at, self.order.n * sizeof(Stretch))
+        other.order.n = self.order.n
+        other.length = self.length
+        other.top = self.top
+        assign(&other.heads, self.heads.at, self.heads.n)
+        assign(&other.lead, self.lead.at, self.lead.n)
+        return other
+
+    def memory(self):
+        """Bytes allocated."""
+        return (self.order.cap + self.old.cap) * sizeof(Stretch) + (self.lead.cap + self.heads.cap + self.old_heads.cap) * 8
+
+    def _check(self):
+        """Assert every invariant, and that a walk from nothing gives the same. For tests."""
+        cdef Py_ssize_t i
+        cdef Order fresh = Order(self.graph)
+        fresh.merge(self.version)
+        assert fresh.ranges(0) == self.ranges(0), f"the order is {self.ranges(0)}, not {fresh.ranges(0)}"
+        assert fresh.length == self.length == sum([end - start for start, end in self.ranges(0)])
+        assert fresh.top == self.top and fresh.version == self.version
+        for i in range(1, self.order.n):
+            assert self.before(&self.order.at[i - 1], &self.order.at[i]), f"stretch {i} is not in order"
 
 
-def groups(Graph graph not None, a=(), b=None):
-    """The groups of the events in version `b` (by default: all) that are not in version `a`, in the total order.
+def groups(Graph graph not None, version=None):
+    """The groups of the events in a version, by default of all, in the total order, as `Order.groups` has them.
 
-    The order depends on that set of events alone. Yields `Group(agent, seq, length, clock, ranges)`: seq and Lamport clock
-    of the first event, and the group's local versions as half-open ranges in the order of the seqs.
+    The order depends on that set of events alone. O(rows * log rows).
 
     >>> from egwalker.cycore.graph import Graph
     >>> graph = Graph()
@@ -214,16 +383,54 @@ def groups(Graph graph not None, a=(), b=None):
     >>> [(group.agent, group.seq, group.length, group.clock) for group in groups(graph)]
     [('a', 0, 1, 0), ('b', 0, 2, 0), ('a', 1, 1, 2)]
     """
-    cdef Ints va, vb
-    cdef Groups found = Groups(graph)
-    memset(&va, 0, sizeof(va))
-    memset(&vb, 0, sizeof(vb))
-    try:
-        graph.read_version(a, &va)
-        graph.read_version(graph.frontier if b is None else b, &vb)
-        with nogil:
-            found.gather(va.at, va.n, vb.at, vb.n)
-    finally:
-        free(va.at)
-        free(vb.at)
+    order = Order(graph)
+    order.merge(version)
+    return order.groups()
+
+
+# --- operations -------------------------------------------------------------------------------------------------
+
+def check_operations(OpLog log not None, ranges):
+    """Raise `DecodeError` unless all events in half-open ranges of local versions are operations.
+
+    In the log an operation is a value that is inserted at the position that is the event's seq. O(rows).
+    """
+    cdef Graph graph = log.graph
+    cdef Py_ssize_t row, i
+    cdef int64_t lo, hi, end, seq
+    cdef OpRun* run
+    for lo, end in ranges:
+        if lo >= end:
+            continue
+        row = graph.find(lo)
+        i = log.find(lo)
+        while lo < end:
+            run = &log.run[i]
+            hi = min(end, min(graph.run_end(row), log.run_end(i)))
+            seq = graph.run[row].seq + (lo - graph.run[row].lv)
+            if run.kind >= DELETE or run.pos + step_of(run.kind) * (lo - run.lv) != seq or (hi - lo > 1 and step_of(run.kind) != 1):
+                raise DecodeError(
+                    f"event {graph._names[graph.run[row].agent]}:{seq} is no operation, which is inserted at the position {seq}"
+                )
+            lo = hi
+            if lo == graph.run_end(row):
+                row += 1
+            if lo == log.run_end(i):
+                i += 1
+
+
+def operations(OpLog log not None, ranges):
+    """The JSON texts of the operations in half-open ranges of local versions, in their order. O(how many)."""
+    cdef Py_ssize_t i
+    cdef int64_t lo, hi, end
+    cdef OpRun* run
+    found = []
+    for lo, end in ranges:
+        i = log.find(lo) if lo < end else 0
+        while lo < end:
+            run = &log.run[i]
+            hi = min(end, log.run_end(i))
+            found += log.content_of(run, lo - run.lv, hi - lo)
+            lo = hi
+            i += 1
     return found

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import generate
-from oracle import Id, Sequence, Txn
+from oracle import Id, Sequence, Txn, total_order
 
 from egwalker import Document, Run, Span
 
@@ -97,9 +97,11 @@ class Delivery:
                 self.exchange(self.rng.randrange(2))
         for target in (0, 1):
             self.exchange(target)
+        order = [tuple(group) for group in total_order(self.document.graph)]
         for target in (0, 1):
             expect("all events arrived", self.known[target], self.document.graph.everything)
             self.compare(target, "at the end", checkouts=2)
+            expect("total order", [tuple(group) for group in self.docs[target].groups()], order)
 
     def receive(self, target: int, piece: Seq[Txn]) -> None:
         graph = self.document.graph

@@ -1,6 +1,6 @@
 """Random runs of documents over a faulty network: peers edit, faults happen, all is healed, all are the same.
 
-    python tests/network.py [--runs N] [--first SEED] [--seconds S] [--keep-going]
+    python tests/network.py [--runs N] [--first SEED] [--seconds S] [--kind KIND] [--keep-going]
 
 prints `N passed, M failed`, with the seed of each failure, and exits 1 if there is one.
 """
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import generate
 from deliver import MismatchError, expect
 from oracle import Sequence, Txn
+from replayed import AFTER, Book, random_op
 
 from egwalker import Document
 from egwalker.transports.memory import Network, Wire
@@ -80,11 +81,14 @@ def diameter(count: int, found: list[tuple[int, int]]) -> int:
 
 
 class Run:
-    """One random run. All of it follows from the seed."""
+    """One random run. All of it follows from the seed, and the kind of document, if one is asked for."""
 
-    def __init__(self, seed: int, *, steps: int | None = None, traced: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, steps: int | None = None, traced: bool = False, kind: str | None = None
+    ) -> None:
         rng = self.rng = Random(seed)
         self.kind = "list" if rng.random() < 0.25 else "text"
+        self.kind = kind or self.kind
         self.steps = rng.randint(4, 40) if steps is None else steps
         self.world = generate.World(rng, 1, odd=rng.random() < 0.5, values=self.kind == "list")
         count = rng.randint(2, 8)
@@ -136,6 +140,11 @@ class Run:
         """Somebody does something, unless they do not know yet which document they have."""
         if not document._id_given:
             return
+        if self.kind in AFTER:
+            for _ in range(self.rng.randint(1, 4)):
+                document.perform(random_op(self.rng, self.kind))
+                self.made[document.agent] = self.made.get(document.agent, 0) + 1
+            return
         ops, self.carets[document] = self.world.ops(len(document), self.carets.get(document, 0))
         for pos, deleted, inserted in ops:
             if deleted:
@@ -174,7 +183,11 @@ class Run:
         events = sum(self.made.values())
         expect("version vector", document.version_vector, {a: [(0, n)] for a, n in self.made.items() if n})
         compared = events <= ORACLE_EVENTS
-        if compared:
+        if self.kind in AFTER:
+            by_the_book = Book(self.kind)
+            by_the_book.read(document)
+            by_the_book.expect(document)
+        elif compared:
             oracle = Sequence(values=self.kind == "list")
             oracle.receive([Txn(*run) for run in document.history()])
             expect("content", document.content, oracle.content(oracle.graph.everything))
@@ -206,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, metavar="SEED")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--kind", help="of the documents (default: text, some lists)")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     args = parser.parse_args(arguments)
     done: list[Result] = []
@@ -213,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     for seed in progress(args.runs, args.first, args.seconds):
         try:
-            done.append(Run(seed).go())
+            done.append(Run(seed, kind=args.kind).go())
         except Exception:
             failures += 1
             traceback.print_exc()

@@ -293,8 +293,8 @@ def test_an_iterable_that_fails(doc: Document) -> None:
 
 
 def test_kinds() -> None:
-    with pytest.raises(KindError, match=r"'map'.*list.*text"):
-        Document("map")
+    with pytest.raises(KindError, match=r"'atlas'.*list.*text"):
+        Document("atlas")
     with pytest.raises(KindError):
         Document(5)  # type: ignore[arg-type]
     document = Document("list")

@@ -337,8 +337,8 @@ class TestDamage:
             loads(data)
 
     def test_an_unknown_kind(self) -> None:
-        with pytest.raises(KindError, match="'map'"):
-            loads(b'{"kind": "map", "txns": []}')
+        with pytest.raises(KindError, match="'atlas'"):
+            loads(b'{"kind": "atlas", "txns": []}')
 
     def test_values_that_are_none(self) -> None:
         txn = b'{"agent": "a", "seqStart": 0, "span": [0, 1], "parents": [], "ops": [[0, 0, %s]]}'

@@ -33,6 +33,13 @@ def test_random_runs() -> None:
     assert sum(result.compared for result in done) > RUNS * 0.9
 
 
+@pytest.mark.parametrize("kind", ["map", "counter", "table"])
+def test_random_runs_of_operations(kind: str) -> None:
+    """The same of documents that are replayed."""
+    done = [network.Run(seed, kind=kind).go() for seed in range(RUNS // 20)]
+    assert max(result.after for result in done) <= 3
+
+
 def test_a_seed_replays_exactly() -> None:
     """Also in a process that hashes strings in another way."""
     code = "import network\nfor seed in range(20): print(network.Run(seed, traced=True).go().digest)"
@@ -219,7 +226,7 @@ def test_what_has_not_converged_is_said() -> None:
     with pytest.raises(AssertionError, match="version_vector"):
         assert_converged(ann, bob)
     bob.merge(ann)
-    bob._main.rope.insert(1, "!")
+    bob._sequence().rope.insert(1, "!")
     with pytest.raises(
         AssertionError, match="content differs from element 1 on: 'xxx.*' and 'x!xx.*' from 0 on"
     ):

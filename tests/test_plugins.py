@@ -97,7 +97,7 @@ class Installer:
 
 
 def test_the_built_in_types_are_plugins() -> None:
-    assert set(plugin_manager.document_types()) == {"text", "list"}
+    assert set(plugin_manager.document_types()) == {"text", "list", "map", "counter", "table"}
     names = {name for name, _ in plugin_manager.manager().list_name_plugin()}
     assert names == set(plugin_manager.BUILT_IN)
 
@@ -170,7 +170,7 @@ def test_packed_texts_hold_no_surrogates(install: Installer) -> None:
 
 def test_an_unknown_kind_names_those_there_are(install: Installer) -> None:
     install("shouting", UPPER)
-    with pytest.raises(KindError, match=r"'whisper'.*: list, shout, text$"):
+    with pytest.raises(KindError, match=r"'whisper'.*: counter, list, map, shout, table, text$"):
         Document("whisper")
 
 

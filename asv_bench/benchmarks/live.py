@@ -51,7 +51,7 @@ class LiveKeystroke:
 
     def track_window(self, _typed: int) -> int:
         """What the document keeps of the window, in bytes."""
-        return self.ann._main.live.memory()
+        return int(self.ann._main.live.memory())
 
     track_window.unit = "bytes"  # type: ignore[attr-defined]
 

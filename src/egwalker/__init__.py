@@ -20,6 +20,7 @@ from egwalker.cycore.errors import (
     KindError,
     LimitError,
     LockedError,
+    OperationError,
     PendingError,
     PluginError,
     PositionError,
@@ -30,6 +31,7 @@ from egwalker.cycore.errors import (
 from egwalker.document import Document
 from egwalker.events import Change, Edit, Subscription
 from egwalker.hookspecs import hookimpl
+from egwalker.plugin_manager import add_plugin
 from egwalker.versions import Diff, Group, Run, Span
 
 if _TYPE_CHECKING:
@@ -80,6 +82,7 @@ __all__ = [
     "LimitError",
     "Link",
     "LockedError",
+    "OperationError",
     "PendingError",
     "Permission",
     "PluginError",
@@ -92,6 +95,7 @@ __all__ = [
     "SyncError",
     "VersionError",
     "__version__",
+    "add_plugin",
     "connect",
     "hookimpl",
 ]

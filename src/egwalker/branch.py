@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from egwalker.cycore.checkout import Checkout
 from egwalker.events import Change
 from egwalker.versions import Version, to_local
 
@@ -37,9 +36,9 @@ class Branch:
         with document._lock:
             log = document._history()
             if version is None:
-                self._checkout = document._main.copy(log)
+                self._checkout: Any = document._main.copy(log)
             else:
-                self._checkout = Checkout(log)
+                self._checkout = document._type.checkout(log)
                 self._checkout.merge(to_local(log.graph, version))
 
     def __repr__(self) -> str:
@@ -62,19 +61,20 @@ class Branch:
     def content(self) -> Any:
         """The content at this version. O(length)."""
         with self._document._lock:
-            return self._document._type.unpack(self._checkout.content())
+            return self._document._type.content(self._checkout)
 
     @property
     def version(self) -> Version:
         """The version that this is a view of."""
         with self._document._lock:
-            return self._checkout.ids
+            ids: Version = self._checkout.ids
+            return ids
 
     def insert(self, pos: int, content: Any) -> None:
         """Insert `content` at `pos` of the branch; errors as for `Document.insert`."""
         document = self._document
         with document._lock:
-            self._checkout.insert(document._agent, pos, document._type.pack(content))
+            self._checkout.insert(document._agent, pos, document._type.pack_inserted(content))
             document._catch_up()
         document._deliver()
 
@@ -84,6 +84,23 @@ class Branch:
         with document._lock:
             self._checkout.delete(document._agent, pos, length)
             document._catch_up()
+        document._deliver()
+
+    def perform(self, op: Any) -> None:
+        """Perform an operation on the branch; errors as for `Document.perform`."""
+        document = self._document
+        with document._lock:
+            log, before = document._log, self._checkout.version
+            length = len(log)
+            document._type.perform(self._checkout, document._agent, op)
+            try:
+                document._catch_up()
+            except BaseException:
+                # It fails where it comes among the others.
+                log.truncate(length)
+                self._checkout = document._type.checkout(log)
+                self._checkout.merge(before)
+                raise
         document._deliver()
 
     def merge(self, version: Iterable[Id] | None = None) -> Change:
@@ -97,4 +114,6 @@ class Branch:
             graph = document._log.graph
             before = self._checkout.ids
             raw = self._checkout.merge(None if version is None else to_local(graph, version), edits=True)
-            return Change(document._unpack(raw), before, self._checkout.ids, local=False)
+            edits = document._unpack(raw)
+            rewound = document._type.rewound(edits, self._checkout)
+            return Change(edits, before, self._checkout.ids, local=False, rewound=rewound)

@@ -26,7 +26,7 @@ from egwalker.json_history import Loaded, to_json
 from egwalker.plugin_manager import provided
 from egwalker.stats import encoded_sizes, stats
 from egwalker.types import DEFAULT_KIND
-from egwalker.versions import Run, Span, Version, format_version, parse_version
+from egwalker.versions import Group, Run, Span, Version, format_version, parse_version
 
 SHOWN_EDITS = 4
 SHOWN_CONTENT = 40
@@ -111,7 +111,7 @@ def counted(n: int, what: str) -> str:
 
 
 def size_of(document: Document, length: int) -> str:
-    return counted(length, "value" if document._type.values else "code point")
+    return counted(length, document._type.element)
 
 
 def summary(document: Document) -> str:
@@ -244,7 +244,8 @@ def cat(args: argparse.Namespace) -> None:
     document, version, content = past(args)
     out = content if isinstance(content, str) else to_json(content).decode() + "\n"
     emit(out.encode())
-    say(f"{args.document} at {heads(version)}: {size_of(document, len(content))}")
+    length = len(content) if document._type.positions else total(document.diff((), version).b_only)
+    say(f"{args.document} at {heads(version)}: {size_of(document, length)}")
 
 
 def blame(args: argparse.Namespace) -> None:
@@ -270,10 +271,24 @@ def blame(args: argparse.Namespace) -> None:
 def log(args: argparse.Namespace) -> None:
     """List a document's history, parents first: a line for each run of edits somebody made in one go."""
     document = read(args.document).document
+    if args.groups:
+        groups = document.groups()
+        for group in groups:
+            show(group_line(group, as_json=args.json))
+        say(f"{args.document}: {counted(len(groups), 'group')}, {summary(document)}")
+        return
     runs = document.history()
     for run in runs:
-        show(json_line(run) if args.json else line(run))
+        show(json_line(run) if args.json else line(run, document._type.positions))
     say(f"{args.document}: {counted(len(runs), 'run')}, {summary(document)}")
+
+
+def group_line(group: Group, *, as_json: bool) -> str:
+    """A group of events in the total order."""
+    agent, seq, length, clock = group
+    if as_json:
+        return to_json({"agent": agent, "seq": seq, "len": length, "clock": clock}).decode()
+    return f"{ids(agent, seq, length)}  clock {clock}"
 
 
 def json_line(run: Run) -> str:
@@ -288,10 +303,11 @@ def json_line(run: Run) -> str:
     return to_json(found).decode()
 
 
-def line(run: Run) -> str:
+def line(run: Run, positions: bool) -> str:
     """A run for people: its ids, what it came after, and what it did, shortened."""
     after = printable(format_version(run.parents))
-    return f"{ids(run.agent, run.seq, run.length)}  after {after}  {'; '.join(edits(run))}"
+    did = "; ".join(edits(run) if positions else operations(run))
+    return f"{ids(run.agent, run.seq, run.length)}  after {after}  {did}"
 
 
 def ids(agent: str, seq: int, length: int) -> str:
@@ -301,7 +317,7 @@ def ids(agent: str, seq: int, length: int) -> str:
 
 def shortened(content: Any) -> str:
     """The beginning of some content, as JSON."""
-    shown = to_json(content[: SHOWN_CONTENT + 1]).decode()
+    shown = to_json(content[: SHOWN_CONTENT + 1] if isinstance(content, (str, list)) else content).decode()
     return printable(shown[:SHOWN_CONTENT]) + ("..." if len(shown) > SHOWN_CONTENT else "")
 
 
@@ -314,6 +330,14 @@ def edits(run: Run) -> Iterator[str]:
             yield f"insert {shortened(inserted)} at {pos}"
     if len(run.ops) > SHOWN_EDITS:
         yield f"{len(run.ops) - SHOWN_EDITS:,} more"
+
+
+def operations(run: Run) -> Iterator[str]:
+    """What was done by a run of a replayed document, shortened."""
+    for op in run.operations[:SHOWN_EDITS]:
+        yield shortened(op)
+    if run.length > SHOWN_EDITS:
+        yield f"{run.length - SHOWN_EDITS:,} more"
 
 
 def stat(args: argparse.Namespace) -> None:
@@ -510,6 +534,11 @@ def parser() -> Parser:
 
     found = command("log", log)
     path(found, "DOCUMENT", "the document to list")
+    found.add_argument(
+        "--groups",
+        action="store_true",
+        help="a line for each group in the total order, which is the same in all replicas",
+    )
     found.add_argument("--json", action="store_true", help="one JSON object a line, nothing shortened")
 
     found = command("stat", stat)

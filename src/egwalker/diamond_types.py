@@ -73,7 +73,7 @@ def loads(data: bytes, agent: str | None = None, progress: Progress = no_progres
     try:
         main.merge()
     except EgwalkerError as error:
-        fail(reader.offset_of_op(first_bad(log)), str(error))
+        fail(reader.offset_of_op(first_bad(found, log)), str(error))
     matches = compare(reader, log, main)
     return Loaded(Document._of(found, agent, log, main, identity(reader.doc_id, log)), matches)
 

@@ -27,10 +27,12 @@ from egwalker.cycore.errors import (
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.rope import Rope
 from egwalker.events import Callback, Change, Edit, Feed, Subscription, logger
+from egwalker.kinds import Kind
 from egwalker.pending import LIMIT as PENDING_LIMIT
 from egwalker.pending import Pending
 from egwalker.plugin_manager import document_type
-from egwalker.types import DEFAULT_KIND, Packed, SequenceType
+from egwalker.replayed import Replay, no_positions
+from egwalker.types import DEFAULT_KIND, Packed
 from egwalker.versions import (
     Diff,
     Group,
@@ -66,9 +68,9 @@ def random_name() -> str:
     return "".join([secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH)])
 
 
-def replayed(log: OpLog) -> Checkout:
+def made_of(kind: Kind, log: OpLog) -> Checkout | Replay:
     """A checkout of all of a log that came from elsewhere. `DecodeError` if its history is impossible."""
-    main = Checkout(log)
+    main = kind.checkout(log)
     try:
         main.merge()
         if log.erased:
@@ -123,17 +125,17 @@ class Document:
         log = OpLog(found.values)
         self._setup(found, agent, id, pending_limit)
         self._defer = defer
-        self._begin(log, Checkout(log))
+        self._begin(log, found.checkout(log))
 
-    def _begin(self, log: OpLog, main: Checkout) -> None:
+    def _begin(self, log: OpLog, main: Checkout | Replay) -> None:
         self._log = log
-        self._main = main  # always at the log's frontier
+        self._main: Any = main  # always at the log's frontier
         main.caret.defer = self._defer
         self._pending = Pending(log.graph, self._pending_limit)
 
-    def _setup(self, kind: SequenceType, agent: str | None, doc_id: str | None, pending_limit: int) -> None:
+    def _setup(self, kind: Kind, agent: str | None, doc_id: str | None, pending_limit: int) -> None:
         self._type = kind
-        self._pack = kind.pack
+        self._pack = kind.pack_inserted
         self._agent = random_name() if agent is None else check_agent(agent)
         self._id = secrets.token_hex(16) if doc_id is None else check_id(doc_id)
         self._id_given = doc_id is not None
@@ -162,10 +164,10 @@ class Document:
     @classmethod
     def _of(
         cls,
-        kind: SequenceType,
+        kind: Kind,
         agent: str | None,
         log: OpLog,
-        main: Checkout,
+        main: Checkout | Replay,
         doc_id: str | None = None,
         pending_limit: int = PENDING_LIMIT,
     ) -> Self:
@@ -224,7 +226,7 @@ class Document:
         """The whole content, made anew: a `str`, or for a list a list of its values. O(length)."""
         with self._lock:
             cached = self._cached
-            return self._type.unpack(self._main.content() if cached is None else cached)
+            return self._type.content(self._main) if cached is None else self._type.unpack(cached)
 
     def __str__(self) -> str:
         return str(self.content)
@@ -237,7 +239,13 @@ class Document:
     def slice(self, start: int, end: int) -> Any:
         """The content from `start` to `end`. O(log n + end - start). `PositionError` beyond the document."""
         with self._lock:
-            return self._type.unpack(self._main.content(start, end))
+            return self._type.unpack(self._sequence().content(start, end))
+
+    def _sequence(self) -> Checkout:
+        """What has positions. `KindError` if nothing has."""
+        if isinstance(self._main, Checkout):
+            return self._main
+        raise no_positions(self.kind)
 
     def to_utf16(self, pos: int) -> int:
         """How many UTF-16 code units the first `pos` code points take, as JavaScript counts. O(log n).
@@ -271,7 +279,7 @@ class Document:
     def _rope(self) -> Rope:
         if self._type.values:
             raise KindError(f"a document of kind {self.kind!r} has no code points to convert the position of")
-        return self._main.rope
+        return self._sequence().rope
 
     def insert(self, pos: int, content: Any) -> None:
         """Insert `content` so that it starts at `pos`. O(log n + its length).
@@ -304,6 +312,24 @@ class Document:
         with self._lock:
             if self._cached is None:
                 self._main.caret.close()
+
+    def perform(self, op: Any) -> None:
+        """Perform an operation, a JSON value, if the document is of a replayed type. O(1) beside applying it.
+
+        Raises `OperationError`, which names it, for what is no operation of the type or fails; the document
+        is then as before. `KindError` for other types, whose elements are inserted and deleted.
+
+        >>> doc = Document("map", agent="alice")
+        >>> doc.perform({"set": ["colour"], "to": "red"})
+        >>> doc.content
+        {'colour': 'red'}
+        """
+        with self._lock:
+            before = self._version()
+            edit = self._type.perform(self._main, self._agent, op)
+            if self._observed:
+                self._note((edit,), before, local=True)
+        self._deliver()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -368,9 +394,9 @@ class Document:
         """
         with self._lock:
             log = self._history()
-            checkout = Checkout(log)
+            checkout = self._type.checkout(log)
             checkout.merge(to_local(log.graph, version))
-            return self._type.unpack(checkout.content())
+            return self._type.content(checkout)
 
     def blame(self, version: Iterable[Id] | None = None) -> list[Span]:
         """Who wrote what of the content at a version, by default the current one: the ids of its elements.
@@ -387,6 +413,7 @@ class Document:
          Span(agent='alice', start=2, end=4)]
         """
         with self._lock:
+            self._sequence()
             log = self._history()
             local = log.graph.frontier if version is None else to_local(log.graph, version)
             # There may be very many, as in `_unpack`.
@@ -444,7 +471,12 @@ class Document:
         """All events in the total order, which depends on the set of events alone and not on their arrival.
 
         Of all groups whose first event's parents came before, the next is the one with the smallest clock,
-        agent and seq. A group is never split. O(groups * log groups).
+        agent and seq. A group is never split. O(runs * log runs).
+
+        >>> doc = Document(agent="alice")
+        >>> doc.insert(0, "abc")
+        >>> doc.groups()
+        [Group(agent='alice', seq=0, length=3, clock=0)]
         """
         with self._lock:
             return [Group(*group[:4]) for group in order.groups(self._history().graph)]
@@ -578,11 +610,11 @@ class Document:
         edits = self._unpack(made)
         if self._observed and len(log) > length:
             self._note(edits, before, local=False)
-        return Change(edits, before, self._version(), False)
+        return self._change(edits, before, local=False)
 
     def _check_run(self, run: Run) -> PackedRun:
         """A run from elsewhere, checked as far as the engine does not do it, with its content packed."""
-        pack = self._pack
+        pack = self._type.pack
         length = 0
         packed = []
         try:
@@ -670,7 +702,8 @@ class Document:
         length = len(self._log)
         try:
             self._log.add(*run)
-            return self._main.merge(edits=True)
+            made: list[tuple[int, int, Packed]] = self._main.merge(edits=True)
+            return made
         except EgwalkerError as error:
             self._log.truncate(length)
             logger.warning("dropped the events of %r from %d on: %s", run.agent, run.seq, error)
@@ -714,8 +747,11 @@ class Document:
                 log.graph.version_vector(),
                 self._main.ids,
             )
-            current = self._main.content() if content else None
-            return encoding.encode_document(log, doc_id, summary, current, deleted)
+            current = self._type.cached(self._main) if content else None
+            # Operations are never deleted.
+            return encoding.encode_document(
+                log, doc_id, summary, current, deleted or not self._type.positions
+            )
 
     @classmethod
     def decode(
@@ -770,7 +806,8 @@ class Document:
                 accept([self._unpacked(run)])
             return self._receive([run])
         if (
-            encoding.CONTENT in encoded.chunks
+            self._type.positions
+            and encoding.CONTENT in encoded.chunks
             and not self._events()
             and not self._pending.events
             and not self._observed
@@ -781,7 +818,7 @@ class Document:
             encoded.summary  # noqa: B018
             encoded.columns  # noqa: B018
             self._open(encoded)
-            edits = self._unpack([(0, 0, self._main.content())]) if len(self._main) else ()
+            edits = self._unpack([(0, 0, self._sequence().content())]) if len(self._main) else ()
             return self._change(edits, before, local=False)
         self._history()
         history = self._decoded(encoded)
@@ -800,10 +837,10 @@ class Document:
     def _open(self, encoded: encoding.Encoded) -> None:
         """Become, while empty, the whole document in the data."""
         values = self._type.values
-        content = encoded.content(values)
+        content = encoded.content(values) if self._type.positions else None
         if content is None:
-            main = replayed(log := self._read_log(encoded))
-            self._begin(log, main)
+            log = self._read_log(encoded)
+            self._begin(log, made_of(self._type, log))
         else:
             self._check_values([content])
             for name in ("_log", "_main", "_pending"):
@@ -834,7 +871,7 @@ class Document:
             for start in range(0, len(texts), 256):
                 some = texts[start : start + 256]
                 try:
-                    if self._pack(self._type.unpack(some)) != some:
+                    if self._type.pack(self._type.unpack(some)) != some:
                         raise ContentError("a value is not written as it should be")
                 except (ValueError, RecursionError) as error:
                     raise DecodeError(f"the content is not of kind {self.kind!r}: {error}") from error
@@ -871,15 +908,15 @@ class Document:
             log.add(run.agent, run.seq, parents, newer.edits(run.start, run.end))
         wrong = None
         if self._type.values:
-            main = replayed(log)
+            main = made_of(self._type, log)
             wrong = self._main.content()
         else:
-            main = Checkout(log)
-            main.adopt(self._main, [lv + length for lv in self._main.version] or log.graph.frontier)
+            main = checkout = Checkout(log)
+            checkout.adopt(self._sequence(), [lv + length for lv in self._main.version] or log.graph.frontier)
         self._begin(log, main)
         self._older = None
         if wrong is not None and self._observed and wrong != (right := main.content()):
-            self._note((Edit(0, len(wrong), self._type.unpack(right)),), self._version(), local=False)
+            self._note(self._type.correction(wrong, right), self._version(), local=False)
         return log
 
     def _after_older(self, runs: list[PackedRun]) -> list[PackedRun]:
@@ -914,26 +951,24 @@ class Document:
             cached = self._main.content() if self._older is not None else None
             log = self._history()
             before = self._version()
-            replay = replayed(log)
+            replay = made_of(self._type, log)
             right = replay.content()
             wrong = self._main.content() if cached is None else cached
             if self._main.content() != right:
                 self._main = replay
                 replay.caret.defer = self._defer
                 if self._observed:
-                    self._note((Edit(0, len(wrong), self._type.unpack(right)),), before, local=False)
+                    self._note(self._type.correction(wrong, right), before, local=False)
         self._deliver()
         if wrong != right:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(wrong, right, strict=False)) if a != b),
-                min(len(wrong), len(right)),
-            )
-            raise DecodeError(f"the content was not what the history makes, from element {at} on")
+            where = self._type.difference(wrong, right)
+            raise DecodeError(f"the content was not what the history makes, {where}")
 
     # --- watching -------------------------------------------------------------------------------------------
 
     def cursor(self, at: int = 0) -> Cursor:
         """A position that follows the elements around it. `PositionError` if there is no such place."""
+        self._sequence()
         return Cursor(self, at)
 
     def subscribe(self, callback: Callback) -> Subscription:
@@ -1010,7 +1045,7 @@ class Document:
             self._observed = bool(self._cursors)
 
     def _change(self, edits: tuple[Edit, ...], before: Version, local: bool) -> Change:
-        return Change(edits, before, self._version(), local)
+        return Change(edits, before, self._version(), local, self._type.rewound(edits, self._main))
 
     def _unpack(self, made: Iterable[tuple[int, int, Packed]]) -> tuple[Edit, ...]:
         # There may be very many: a named tuple's own constructor takes three times as long as this.

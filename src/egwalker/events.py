@@ -15,7 +15,8 @@ logger = logging.getLogger("egwalker")
 class Edit(NamedTuple):
     """`deleted` elements removed at `pos`, then `inserted` put there (a `str`, or a list of a list's values).
 
-    Positions are those of the document after the edits before this one.
+    Positions are those of the document after the edits before this one. Of a replayed document, whose content
+    is what its operations make, it says which operations were put at which place in their total order.
     """
 
     pos: int
@@ -28,13 +29,15 @@ class Change(NamedTuple):
 
     Making `edits` one after another to the content at `before` gives the content at `after`. `local`: all of
     it was made at this document, nothing came from others. A change is false if it has no edits; its versions
-    may differ all the same, as when two agents delete the same element.
+    may differ all the same, as when two agents delete the same element. `rewound`: how many operations of a
+    replayed document were undone, and performed again behind those that arrived late.
     """
 
     edits: tuple[Edit, ...]
     before: Version
     after: Version
     local: bool
+    rewound: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.edits)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egwalker.document import Document
     from egwalker.hub import Permission
     from egwalker.transport import Transport
-    from egwalker.types import SequenceType
+    from egwalker.types import ReplayedType, SequenceType
     from egwalker.versions import Run
 
 PROJECT = "egwalker"
@@ -26,7 +26,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def register_document_types(register: Callable[[SequenceType], None]) -> None:
+def register_document_types(register: Callable[[SequenceType | ReplayedType], None]) -> None:
     """Call `register(document_type)` for each type of document that the plugin provides.
 
     Called once in a process, when the first document is made. A name that is taken already is a

@@ -18,11 +18,11 @@ import zlib
 from bisect import bisect_right
 from typing import Any, NamedTuple, NoReturn
 
-from egwalker.cycore.checkout import Checkout
-from egwalker.cycore.errors import ContentError, DecodeError, EgwalkerError, LimitError, PositionError
+from egwalker.cycore.errors import ContentError, DecodeError, EgwalkerError, LimitError
 from egwalker.cycore.oplog import OpLog
 from egwalker.document import Document
 from egwalker.identity import derived_id
+from egwalker.kinds import Kind
 from egwalker.plugin_manager import document_type
 from egwalker.traces import is_trace, read_trace
 from egwalker.txns import Progress, TxnReader
@@ -112,11 +112,11 @@ def loads(data: bytes, agent: str | None = None, progress: Progress = no_progres
     else:
         read_txns(reader)
     progress("replaying", len(log), len(log))
-    main = Checkout(log)
+    main = found.checkout(log)
     try:
         main.merge()
-    except PositionError as error:
-        txn = bisect_right(reader.starts, first_bad(log)) - 1
+    except EgwalkerError as error:
+        txn = bisect_right(reader.starts, first_bad(found, log)) - 1
         raise DecodeError(f"txn {txn}: {'patches' if lossy else 'ops'}: {error}") from error
     document = Document._of(found, agent, log, main, read_id(history) or derived_id(kind, log))
     return Loaded(document, compare(document, history, may_differ=lossy))
@@ -179,7 +179,7 @@ def read_txns(reader: TxnReader) -> None:
             )
 
 
-def first_bad(log: OpLog) -> int:
+def first_bad(kind: Kind, log: OpLog) -> int:
     """The first local version at which a replay fails. By bisection: it is on the way to an error only."""
     works, fails = 0, len(log)  # how many events a replay does and does not work with
     while fails - works > 1:
@@ -187,8 +187,8 @@ def first_bad(log: OpLog) -> int:
         part = log.copy()
         part.truncate(middle)
         try:
-            Checkout(part).merge()
-        except PositionError:
+            kind.checkout(part).merge()
+        except EgwalkerError:
             fails = middle
         else:
             works = middle
@@ -199,11 +199,15 @@ def compare(document: Document, history: dict[str, Any], may_differ: bool) -> bo
     """Whether the content is the one at `endContent`. `DecodeError` if it is not and nothing explains it."""
     if "endContent" not in history:
         return None
+    if not document._type.positions:
+        if document.content == history["endContent"]:
+            return True
+        raise DecodeError("endContent: differs from what the operations make")
     try:
         wanted = document._type.pack(history["endContent"])
     except EgwalkerError as error:
         raise DecodeError(f"endContent: {error}") from error
-    found = document._main.content()
+    found = document._sequence().content()
     if wanted == found:
         return True
     if len(wanted) != len(found):

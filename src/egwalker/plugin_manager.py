@@ -15,14 +15,15 @@ import pluggy
 
 from egwalker import hookspecs
 from egwalker.cycore.errors import KindError, PluginError
-from egwalker.types import SequenceType
+from egwalker.kinds import Kind, kind_of
+from egwalker.types import ReplayedType, SequenceType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from egwalker.transport import Transport
 
-BUILT_IN = ("egwalker.plugins.text", "egwalker.plugins.list")
+BUILT_IN = tuple([f"egwalker.plugins.{name}" for name in ("text", "list", "map", "counter", "table")])
 TRANSPORTS = ("egwalker.transports.memory", "egwalker.transports.file", "egwalker.transports.aiohttp")
 """Loaded when the first URL is looked up: what they import takes long."""
 
@@ -52,6 +53,21 @@ def load_transports() -> pluggy.PluginManager:
     for name in TRANSPORTS:
         plugins.register(importlib.import_module(name), name)
     return plugins
+
+
+def add_plugin(plugin: object, name: str | None = None) -> None:
+    """Register a plugin that is no installed package's, such as a program's own type of document.
+
+    `name`: by default the module's. `PluginError` for one that is registered already, or has an unknown hook.
+    """
+    plugins = manager()
+    try:
+        plugins.register(plugin, name)
+        plugins.check_pending()
+    except Exception as error:
+        raise PluginError(f"plugin {name or plugin!r} cannot be added: {error}") from error
+    document_types.cache_clear()
+    transports.cache_clear()
 
 
 class Provided(NamedTuple):
@@ -114,32 +130,37 @@ def transport_of(url: str) -> Transport:
     return found
 
 
-@functools.cache
-def document_types() -> dict[str, SequenceType]:
-    """All registered document types by name. `PluginError` for an unusable one or a name given twice."""
-    types: dict[str, SequenceType] = {}
+SEQUENCE = ("name", "values", "pack", "unpack")
+REPLAYED = ("name", "initial", "check", "apply", "undo", "content")
+"""What types of documents have."""
 
-    def register(document_type: SequenceType) -> None:
+
+@functools.cache
+def document_types() -> dict[str, Kind]:
+    """All registered document types by name. `PluginError` for an unusable one or a name given twice."""
+    types: dict[str, Kind] = {}
+
+    def register(document_type: SequenceType | ReplayedType) -> None:
         where = f"{type(document_type).__module__}.{type(document_type).__qualname__}"
-        for attribute in ("name", "values", "pack", "unpack"):
+        for attribute in REPLAYED if hasattr(document_type, "apply") else SEQUENCE:
             if not hasattr(document_type, attribute):
                 raise PluginError(f"{where} is no document type: it has no `{attribute}`")
         name = document_type.name
         if not isinstance(name, str) or not name:
             raise PluginError(f"{where} is no document type: its name is {name!r}, not a non-empty str")
         if name in types:
-            other = type(types[name])
+            other = type(types[name].provided)
             raise PluginError(
                 f"document type {name!r} is registered twice: "
                 f"by {other.__module__}.{other.__qualname__} and {where}"
             )
-        types[name] = document_type
+        types[name] = kind_of(document_type)
 
     manager().hook.register_document_types(register=register)
     return types
 
 
-def document_type(kind: str) -> SequenceType:
+def document_type(kind: str) -> Kind:
     """The document type of that name; `KindError`, naming all there are, if no plugin provides it."""
     types = document_types()
     found = types.get(kind) if isinstance(kind, str) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from egwalker import encoding
-from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import ContentError
 from egwalker.messages import MAX_HEADS, MAX_MESSAGE
 from egwalker.versions import joined
@@ -82,17 +81,24 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
 
 
 def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
-    """The summary and the content of what the local versions before `end` are. `ContentError`: not kept."""
+    """The summary and the content of what the local versions before `end` are. `ContentError`: not kept.
+
+    Nor is it had without the history if the document is of a replayed type.
+    """
     if end == document._events():
         vector, version = document.version_vector, document._version()
         cached = document._cached
-        content = document._main.content() if cached is None else cached
+        content = document._type.cached(document._main) if cached is None else cached
     else:
         log = document._history()
-        checkout = Checkout(log)
+        checkout = document._type.checkout(log)
         checkout.merge([end - 1] if end else [])
-        content, version = checkout.content(), checkout.ids
+        content, version = document._type.cached(checkout), checkout.ids
         vector = vector_before(log.graph, end)
+    if content is None:
+        if end:
+            raise ContentError(f"a document of kind {document.kind!r} begins with all of its operations")
+        content = []
     return encoding.Summary(document.kind, end, list(vector), vector, version), content
 
 

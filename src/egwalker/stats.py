@@ -37,7 +37,7 @@ def stats(document: Document) -> dict[str, Any]:
             "critical": sum([end - start for start, end in critical]),
             "windows": len(windows),
             "largest_window": max(windows, default=0),
-            "memory": {**log.memory(), "text": document._main.rope.memory()},
+            "memory": {**log.memory(), **document._type.memory(document._main)},
         }
 
 

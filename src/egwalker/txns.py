@@ -5,7 +5,8 @@ from typing import Any, NoReturn
 
 from egwalker.cycore.errors import AgentError, ConflictError, DecodeError, EgwalkerError
 from egwalker.cycore.oplog import OpLog
-from egwalker.types import Packed, SequenceType
+from egwalker.kinds import Kind
+from egwalker.types import Packed
 from egwalker.versions import Version
 
 Txn = dict[str, Any]
@@ -25,7 +26,7 @@ class TxnReader:
     `starts` holds the number of the first event of each txn so far.
     """
 
-    def __init__(self, txns: list[Any], kind: SequenceType, log: OpLog, progress: Progress) -> None:
+    def __init__(self, txns: list[Any], kind: Kind, log: OpLog, progress: Progress) -> None:
         self.log = log
         self.starts: list[int] = []
         self._txns = txns

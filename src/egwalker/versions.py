@@ -80,6 +80,11 @@ class Run(NamedTuple):
         """How many events this is: one an element inserted or deleted."""
         return sum([deleted + len(inserted) for _, deleted, inserted in self.ops])
 
+    @property
+    def operations(self) -> list[Any]:
+        """Of a replayed document: what was done. Each is inserted at the position that is its event's seq."""
+        return [op for _, _, inserted in self.ops for op in inserted]
+
 
 def check_agent(agent: object) -> str:
     """`agent` if it can name one, a `str` of 1 to 255 bytes in UTF-8; else `AgentError`."""

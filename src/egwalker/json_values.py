@@ -1,0 +1,46 @@
+"""JSON values as documents keep them: as texts that say the same everywhere."""
+
+import json
+from typing import Any
+
+from egwalker.cycore.errors import ContentError
+
+MAX_DEPTH = 200
+"""How deep a value may be nested. Python's own limit depends on how deep its caller is nested already; this
+one is far enough from it for every process to be able to read what another one wrote."""
+
+
+def to_json(value: Any, what: str) -> str:
+    """The JSON text of a value; `ContentError`, naming it by `what`, if there is none.
+
+    There is none for what JSON cannot say or would say differently: other types, tuples and keys that are no
+    strings within a value, NaN and infinities, lone surrogates, nesting deeper than `MAX_DEPTH`.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+        back = json.loads(text) if isinstance(value, (list, tuple, dict)) else value
+    except UnicodeEncodeError as error:
+        reason = f"it holds the lone surrogate U+{ord(error.object[error.start]):04X}"
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    else:
+        if back != value:
+            reason = f"{value!r} would come back as {back!r}"
+        elif text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+            reason = f"it is nested more than {MAX_DEPTH} deep"
+        else:
+            return text
+    raise ContentError(f"{what} is not a JSON value: {reason}")
+
+
+def depth(value: Any) -> int:
+    """How deep lists and dicts are nested in `value`. O(size)."""
+    found = -1
+    level = [value]
+    while level:
+        found += 1
+        containers = [item for item in level if isinstance(item, (list, dict))]
+        level = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+        found += bool(containers and not level)
+    return found

@@ -1,0 +1,157 @@
+"""What a document asks its type, for each of the two sorts of types there are.
+
+Types that plugins provide say what the content is and what an edit may be; how a history becomes content is
+the same for all types of a sort. A *sequence* is merged by the transforming walk, a *replayed* type by
+applying operations in the total order.
+"""
+
+import json
+from collections.abc import Sequence as Items
+from typing import Any, NoReturn
+
+from egwalker.cycore.checkout import Checkout
+from egwalker.cycore.errors import ContentError, KindError, OperationError
+from egwalker.cycore.oplog import OpLog
+from egwalker.events import Edit
+from egwalker.json_values import to_json
+from egwalker.replayed import Replay, no_positions, said
+from egwalker.types import Packed, ReplayedType, SequenceType
+
+
+class Sequence:
+    """A kind of documents whose elements have positions."""
+
+    positions = True
+
+    def __init__(self, provided: SequenceType) -> None:
+        self.provided = provided
+        self.name = provided.name
+        self.values = provided.values
+        self.pack = self.pack_inserted = provided.pack
+        self.unpack = provided.unpack
+        self.element = "value" if provided.values else "code point"
+
+    def checkout(self, log: OpLog) -> Checkout:
+        """The content at the beginning of a log, to go on from there."""
+        return Checkout(log)
+
+    def content(self, checkout: Any) -> Any:
+        """The content of a checkout, as users see it."""
+        return self.unpack(checkout.content())
+
+    def cached(self, checkout: Any) -> Packed | None:
+        """The content that is encoded beside the history, so that this need not be read; None if none is."""
+        packed: Packed = checkout.content()
+        return packed
+
+    def perform(self, checkout: Any, agent: str, op: object) -> NoReturn:
+        """A sequence has no operations: `KindError`."""
+        raise KindError(f"a document of kind {self.name!r} has no operations: insert and delete edit it")
+
+    def rewound(self, edits: Items[Edit], checkout: Any) -> int:
+        """A sequence is never rewound."""
+        return 0
+
+    def correction(self, wrong: Any, right: Any) -> tuple[Edit, ...]:
+        """The edits that make one content of a checkout of another."""
+        return (Edit(0, len(wrong), self.unpack(right)),)
+
+    def difference(self, wrong: Any, right: Any) -> str:
+        """Where two contents of a checkout differ, in words."""
+        pairs = enumerate(zip(wrong, right, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(wrong), len(right)))
+        return f"from element {at} on"
+
+    def memory(self, checkout: Any) -> dict[str, int]:
+        """Bytes of a checkout, by part."""
+        return {"text": checkout.rope.memory()}
+
+
+class Replayed:
+    """A kind of documents that are made of operations.
+
+    In a log each operation is a value, inserted at the position that is its event's seq: so an agent's
+    operations are one row, and no position says anything new.
+    """
+
+    positions = False
+    values = True
+    element = "operation"
+
+    def __init__(self, provided: ReplayedType) -> None:
+        self.provided = provided
+        self.name = provided.name
+
+    def pack(self, ops: Any) -> list[str]:
+        """The JSON text of each operation. `OperationError`, naming it, for what the type does not take."""
+        if not isinstance(ops, (list, tuple)):
+            raise ContentError(f"operations come in a list, not in a {type(ops).__name__}")
+        return [self._pack_one(op) for op in ops]
+
+    def _pack_one(self, op: Any) -> str:
+        try:
+            text = to_json(op, f"operation {op!r:.200}")
+        except ContentError as error:
+            raise OperationError(str(error)) from None
+        try:
+            # A copy: what is checked is what is kept.
+            self.provided.check(json.loads(text))
+        except Exception as error:
+            why = str(error) if isinstance(error, ContentError) else said(error)
+            raise OperationError(f"{op!r:.200} is no operation of a {self.name}: {why}") from error
+        return text
+
+    def unpack(self, packed: Any) -> list[Any]:
+        """The operations, made anew at each call."""
+        ops: list[Any] = json.loads(f"[{','.join(packed)}]")
+        return ops
+
+    def pack_inserted(self, content: object) -> NoReturn:
+        """Nothing is inserted: `KindError`."""
+        raise no_positions(self.name)
+
+    def checkout(self, log: OpLog) -> Replay:
+        """The state at the beginning of a log, to go on from there."""
+        return Replay(log, self.provided)
+
+    def content(self, checkout: Any) -> Any:
+        """What the type shows of a state."""
+        return checkout.content()
+
+    def cached(self, checkout: Any) -> None:
+        """Nothing: operations need the state, which the content does not tell."""
+
+    def perform(self, checkout: Any, agent: str, op: Any) -> Edit:
+        """Have an agent perform an operation at a checkout. `OperationError`: nothing changes."""
+        text = self._pack_one(op)
+        return Edit(checkout.perform(agent, text), 0, [json.loads(text)])
+
+    def rewound(self, edits: Items[Edit], checkout: Any) -> int:
+        """How many operations were undone at one time, at most, to make room for `edits`."""
+        n = len(checkout) - sum([len(edit.inserted) for edit in edits])
+        furthest = 0
+        for edit in edits:
+            furthest = max(furthest, n - edit.pos)
+            n += len(edit.inserted)
+        return furthest
+
+    def correction(self, wrong: object, right: object) -> tuple[Edit, ...]:
+        """None: the operations are what they were."""
+        return ()
+
+    def difference(self, wrong: object, right: object) -> str:
+        """How two states as they are shown differ, in words."""
+        return f"{right!r:.200}, but {wrong!r:.200}"
+
+    def memory(self, checkout: Any) -> dict[str, int]:
+        """Bytes of the order and the checkpoints."""
+        found: dict[str, int] = checkout.memory()
+        return found
+
+
+Kind = Sequence | Replayed
+
+
+def kind_of(provided: SequenceType | ReplayedType) -> Kind:
+    """The kind of documents that a plugin's type is for: replayed if it has `apply`."""
+    return Replayed(provided) if isinstance(provided, ReplayedType) else Sequence(provided)
