@@ -13,7 +13,8 @@ Prints one JSON line a scenario, server and rate on stdout, what people want to 
 `ratio` lines: our throughput over theirs at the highest rates that each sustains, and the p99 of both at the
 highest rate that both do. `latency` is from a keystroke at one client to its arrival in the documents of
 others; `server_cpu` and `client_cpu` are parts of one processor: when the clients' comes near to 1 it is not
-the server that is measured. Ours answers an edit when it is on disk; theirs keeps nothing.
+the server that is measured. Ours answers an edit when it is on disk; theirs keeps nothing, and so does ours
+`in memory`, which shows what storing costs.
 
 Exit codes: 0 all targets are met, 1 some are not, 2 something is missing.
 """
@@ -53,6 +54,7 @@ BEHIND = 3.0
 FAST_IDLE = 4.0
 """Seconds after which our server unloads a document, where that is what is measured."""
 KIB = 1024
+SERVERS = ("theirs", "memory", "ours")
 
 
 class Side(NamedTuple):
@@ -90,7 +92,7 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def sides(options: argparse.Namespace, *, idle: float = 60.0, keep: bool = False) -> list[Side]:
-    """Both servers, theirs first: what it sustains is then asked of ours as well."""
+    """All servers, theirs first: what it sustains is then asked of ours as well."""
     import load_client as client  # noqa: PLC0415  (needs the engine)
     import load_servers as servers  # noqa: PLC0415
 
@@ -98,6 +100,8 @@ def sides(options: argparse.Namespace, *, idle: float = 60.0, keep: bool = False
     if "theirs" in options.servers:
         kind = servers.theirs(options.asgi, keep)
         found.append(Side(kind, client.TheirFull, client.TheirLight, False))
+    if "memory" in options.servers:
+        found.append(Side(servers.in_memory(idle), client.OurFull, client.OurLight, False))
     if "ours" in options.servers:
         found.append(Side(servers.ours(idle, options.profile), client.OurFull, client.OurLight, True))
     return found
@@ -353,18 +357,25 @@ def compare(
     options: argparse.Namespace,
 ) -> bool:
     """Load both servers; whether ours is as much better as it should be."""
-    ladders = []
+    theirs: dict[float, Result] | None = None
+    good = True
     also: list[float] = []
     for side in sides(options):
         ladder = Ladder(scenario, side, scene, options)
         ladder.climb(first, also)
-        also = [result.rate for result in ladder.results if result.sustained][-1:]
-        ladders.append(ladder)
-    if len(ladders) < 2:
-        return True
-    theirs, ours = ({r.rate: r for r in ladder.results if r.sustained} for ladder in ladders)
+        found = {result.rate: result for result in ladder.results if result.sustained}
+        if side.full.__name__ == "TheirFull":
+            theirs, also = found, list(found)[-1:]
+        elif theirs is not None:
+            within = ratio(scenario, side.kind.name, found, theirs)
+            good &= within or not side.stores  # what stores nothing is shown to see what storing costs
+    return good
+
+
+def ratio(scenario: str, name: str, ours: dict[float, Result], theirs: dict[float, Result]) -> bool:
+    """Show how much better one of ours is than theirs; whether that is enough."""
     if not theirs or not ours:
-        say(f"{scenario}: {'ours' if theirs else 'theirs'} sustains none of these rates")
+        say(f"{scenario}: {name if theirs else 'theirs'} sustains none of these rates")
         return bool(ours)
     best_ours, best_theirs = (max(found.values(), key=lambda r: r.throughput) for found in (ours, theirs))
     both = max(ours.keys() & theirs.keys(), default=None)
@@ -372,6 +383,7 @@ def compare(
     line: dict[str, Any] = {
         "scenario": scenario,
         "what": "ratio",
+        "server": name,
         "ours_keystrokes_per_s": round(best_ours.throughput, 2),
         "theirs_keystrokes_per_s": round(best_theirs.throughput, 2),
         "throughput_ratio": round(throughput, 2),
@@ -380,13 +392,13 @@ def compare(
         "same_rate": both,
     }
     if both is not None:
-        ratio = ours[both].p99 / theirs[both].p99
+        slower = ours[both].p99 / theirs[both].p99
         line |= {
             "ours_p99_ms": ms(ours[both].p99),
             "theirs_p99_ms": ms(theirs[both].p99),
-            "p99_ratio": round(ratio, 3),
+            "p99_ratio": round(slower, 3),
             "target_p99": TARGET_P99,
-            "within_p99": ratio < TARGET_P99,
+            "within_p99": slower < TARGET_P99,
         }
     show(line)
     return bool(line["within"] and line.get("within_p99"))
@@ -467,7 +479,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--rates", type=float, nargs="*", metavar="R", help="these instead of ever higher ones")
     add("--refine", type=int, default=2, metavar="N", help="rates between the last good one and the next")
     add("--scenarios", nargs="*", default=["one", "many", "idle"], choices=("one", "many", "idle"))
-    add("--servers", nargs="*", default=["theirs", "ours"], choices=("theirs", "ours"))
+    add("--servers", nargs="*", default=SERVERS, choices=SERVERS)
     add("--asgi", default="uvicorn", choices=("uvicorn", "hypercorn"), help="what runs theirs (%(default)s)")
     add("--folder", type=Path, metavar="DIR", help="where our server keeps documents for the time being")
     add("--profile", type=Path, metavar="FILE", help="profile our server (slow) and write the statistics")

@@ -130,7 +130,9 @@ class OurFull:
         session = self._session
         if session.closed is not None:
             raise ConnectionError(str(session.closed.error))
-        self.ready = session.synced and (not self._first or session.acknowledged.durable == session.sent)
+        told = session.acknowledged
+        confirmed = told.durable if session.peer_is_durable else told.received
+        self.ready = session.synced and (not self._first or confirmed == session.sent)
         return count
 
     def answers(self) -> Iterable[bytes]:

@@ -40,6 +40,12 @@ def ours(idle: float, profile: Path | None) -> Kind:
     return Kind("egwalker", "fsync, then acknowledged", command)
 
 
+def in_memory(idle: float) -> Kind:
+    """Our server with documents that are kept nowhere, as pycrdt-websocket's are."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--in-memory", str(idle)]
+    return Kind("egwalker (in memory)", "none: acknowledged, not stored", command)
+
+
 def theirs(asgi: str, keep: bool) -> Kind:
     """pycrdt-websocket behind an ASGI server."""
     command = [sys.executable, str(Path(__file__).resolve()), "--asgi", asgi, *(["--keep"] if keep else [])]
@@ -159,13 +165,37 @@ async def serve(asgi: str, keep: bool) -> None:
                 await run(app, settings, mode="asgi")
 
 
+# --- ours, that stores nothing ------------------------------------------------------------------------------
+
+
+async def serve_memory(idle: float) -> None:
+    """What `egwalker serve` runs, with documents that live as long as the process."""
+    from egwalker import Document  # noqa: PLC0415
+    from egwalker.transports.aiohttp import AiohttpTransport  # noqa: PLC0415
+    from egwalker.transports.memory import MemoryPlace  # noqa: PLC0415
+
+    documents: dict[str, Document] = {}
+
+    async def open_place(name: str) -> MemoryPlace:
+        return MemoryPlace(documents.setdefault(name, Document()))
+
+    def ready(url: str) -> None:
+        print(f"serving at {url}", flush=True)
+
+    await AiohttpTransport().serve(open_place, host="127.0.0.1", port=0, idle=idle, ready=ready)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve rooms of pycrdt-websocket.")
+    parser = argparse.ArgumentParser(description="Serve documents that are not stored.")
+    parser.add_argument("--in-memory", type=float, metavar="IDLE", help="our server")
     parser.add_argument("--asgi", choices=("uvicorn", "hypercorn"), default="uvicorn")
     parser.add_argument("--keep", action="store_true", help="keep rooms that nobody is in")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.asgi, options.keep))
+        if options.in_memory is not None:
+            asyncio.run(serve_memory(options.in_memory))
+        else:
+            asyncio.run(serve(options.asgi, options.keep))
 
 
 if __name__ == "__main__":

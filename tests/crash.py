@@ -19,14 +19,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 from egwalker import egw_file, egw_records
 from egwalker.cycore.errors import StorageError
-from egwalker.egw_file import EgwFile
+from egwalker.egw_file import EgwFile, commit_all
+from egwalker.file_system import write_all
 
 SECTOR = 512
 
@@ -282,6 +283,23 @@ class SimulatedFileSystem:
         file = self.files[fd]
         self._call("sync", file.sync, file.pending.clear)
 
+    def store_all(self, pieces: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
+        errors: list[OSError | None] = []
+        for fd, offset, data in pieces:
+            try:
+                write_all(self, fd, offset, data)
+            except OSError as error:
+                errors.append(error)
+            else:
+                errors.append(None)
+        for i, (fd, _, _) in enumerate(pieces):
+            try:
+                if errors[i] is None:
+                    self.sync(fd)
+            except OSError as error:
+                errors[i] = error
+        return errors
+
     def sync_folder(self, path: str) -> None:
         def work() -> None:
             self.names_stored = dict(self.names_now)
@@ -316,6 +334,17 @@ class SimulatedFileSystem:
 # --- a writer, and what it may leave ------------------------------------------------------------------------
 
 FILE = "/folder/doc.egw"
+
+
+def commit_in_two_steps(file: EgwFile) -> None:
+    """As a server does."""
+    begun = file.begin_commit()
+    if begun is None:
+        file.commit()
+        return
+    (failure,) = commit_all([begun])
+    if failure is not None:
+        raise failure
 
 
 class Writer:
@@ -373,7 +402,7 @@ class Writer:
 
     def commit(self, size: int = 0) -> None:
         self.edit(size)
-        self._store(lambda file: file.commit())
+        self._store(commit_in_two_steps if self.rng.random() < 0.5 else EgwFile.commit)
 
     def compact(self) -> None:
         self._store(lambda file: file.compact())
@@ -441,6 +470,8 @@ def child(path: str, seed: int) -> None:
                     doc.insert(len(doc), f"{thread}.{number};")
                 if rng.random() < 0.01:
                     file.compact()
+                elif thread % 2:
+                    commit_in_two_steps(file)
                 else:
                     file.commit()
                 os.write(1, f"{thread} {number}\n".encode())

@@ -7,13 +7,39 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from egwalker.threads import Crew, in_thread
+from egwalker.threads import Batches, in_thread
 
-DO = {"in_thread": in_thread, "crew": Crew(2, queue=3, rest=1.0).do}
+T = TypeVar("T")
+
+
+def do_each(work: Callable[[Any], object], items: list[Any]) -> list[Exception | None]:
+    """Do some work with each of these; what it raised."""
+    errors: list[Exception | None] = []
+    for item in items:
+        try:
+            work(item)
+        except Exception as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+    return errors
+
+
+CALLS: Batches[Callable[[], object]] = Batches(partial(do_each, lambda call: call()), rest=0.001)
+
+
+async def in_batches(work: Callable[[], T]) -> T:
+    """As `in_thread`, in the thread of a `Batches`."""
+    results: list[T] = []
+    await CALLS.do(lambda: results.append(work()))
+    return results[0]
+
+
+DO = {"in_thread": in_thread, "batches": in_batches}
 
 
 @pytest.fixture(params=DO)
@@ -60,48 +86,86 @@ def test_who_is_cancelled_waits_for_the_end(
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
-def test_a_crew_grows_when_work_waits_and_serves_several_loops() -> None:
-    crew = Crew(2, queue=1, rest=0.0)
-    at_work: list[int] = []
-    most: list[int] = []
+def test_what_comes_meanwhile_is_done_together_for_all_loops() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    batches: list[list[int]] = []
 
-    def work() -> None:
-        at_work.append(1)
-        most.append(len(at_work))
-        time.sleep(0.01)
-        at_work.pop()
+    def work(items: list[int]) -> list[Exception | None]:
+        batches.append(items)
+        begun.set()
+        go_on.wait(10)
+        return [ValueError(item) if item % 5 == 4 else None for item in items]
 
-    async def main() -> None:
-        await asyncio.gather(*[crew.do(work) for _ in range(10)])
+    together = Batches(work, rest=0.0)
 
-    loops = [threading.Thread(target=lambda: asyncio.run(main())) for _ in range(3)]
+    async def main(numbers: range) -> None:
+        results = await asyncio.gather(*map(together.do, numbers), return_exceptions=True)
+        assert [str(result) for result in results] == [
+            str(number) if number % 5 == 4 else "None" for number in numbers
+        ]
+
+    def run(numbers: range) -> None:
+        asyncio.run(asyncio.wait_for(main(numbers), 30))
+        finished.append(numbers)
+
+    finished: list[range] = []
+    loops = [threading.Thread(target=run, args=(range(i * 10, i * 10 + 10),)) for i in range(3)]
     for thread in loops:
         thread.start()
+        assert begun.wait(10)
+    while sum(map(len, batches)) + len(together._waiting) < 30:
+        time.sleep(0.001)
+    go_on.set()
     for thread in loops:
         thread.join(30)
-    assert len(most) == 30
-    assert max(most) == 2
-    assert not at_work
-    assert not crew._done
+    assert len(finished) == 3
+    assert len(batches) <= 3, "one when the first came, and what came until it was done"
+    assert sorted(item for batch in batches for item in batch) == list(range(30))
+
+
+def test_an_error_of_the_work_itself_concerns_all() -> None:
+    def work(items: list[int]) -> list[None]:
+        raise OSError(len(items))
+
+    async def main() -> None:
+        together = Batches(work, rest=0.0)
+        for _ in range(2):
+            with pytest.raises(OSError, match="1"):
+                await asyncio.wait_for(together.do(0), 10)
+
+    asyncio.run(main())
+
+
+def test_without_a_thread_it_is_done_all_the_same() -> None:
+    done: list[int] = []
+
+    async def main() -> None:
+        together = Batches(partial(do_each, done.append), rest=0.0)
+        together._pool.shutdown()
+        await asyncio.wait_for(together.do(1), 10)
+
+    asyncio.run(main())
+    assert done == [1]
 
 
 def test_a_loop_that_is_closed_is_not_told() -> None:
-    crew = Crew(1, queue=1, rest=0.0)
     go_on = threading.Event()
     done: list[int] = []
 
-    async def leave() -> Coroutine[Any, Any, bool]:
-        work = crew.do(lambda: go_on.wait(10))
+    def work(items: list[int]) -> list[None]:
+        go_on.wait(10)
+        done.extend(items)
+        return [None] * len(items)
+
+    together = Batches(work, rest=0.0)
+
+    async def leave() -> Coroutine[Any, Any, None]:
+        work = together.do(1)
         work.send(None)
         return work
 
-    work = asyncio.run(leave())
+    work_left = asyncio.run(leave())
     go_on.set()
-
-    async def another() -> None:
-        await asyncio.wait_for(crew.do(lambda: done.append(1)), 10)
-
-    asyncio.run(another())
-    assert done == [1]
-    assert not crew._done
-    work.close()
+    asyncio.run(asyncio.wait_for(together.do(2), 10))
+    assert done == [1, 2]
+    work_left.close()

@@ -37,7 +37,7 @@ from egwalker.document import Document
 from egwalker.events import logger
 from egwalker.hub import IDLE, Hub, Permission, Place, Room
 from egwalker.links import Channel, Link
-from egwalker.messages import ACK, MAX_MESSAGE
+from egwalker.messages import ACK, FETCH, MAX_MESSAGE
 from egwalker.plugin_manager import hook
 from egwalker.stats import stats
 from egwalker.transport import Transport
@@ -57,8 +57,9 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 """Seconds between two looks at a buffer that was full."""
 RATE, BURST = 200.0, 2000.0
 """Messages a second that one link may send over time, and how many at once."""
-ACK_COST = 0.1
-"""As how many messages an acknowledgement counts: whoever reads much sends many."""
+ACK_COST, FETCH_COST = 0.1, 100.0
+"""As how many messages these count: whoever reads much acknowledges often, the answer to FETCH is long."""
+COSTS = {ACK: ACK_COST, FETCH: FETCH_COST}
 GARBAGE = 50_000
 """Objects made before Python looks for garbage: a server makes many, that are few at a time."""
 COMPRESSED = 1024
@@ -271,7 +272,7 @@ def deflated(data: bytes, window_bits: int) -> bytes:
 
 def cost_of(message: bytes) -> float:
     """As how many messages this one counts."""
-    return ACK_COST if message[:1] == bytes([ACK]) else 1.0
+    return COSTS.get(message[0], 1.0) if message else 1.0
 
 
 # --- the server ---------------------------------------------------------------------------------------------

@@ -25,15 +25,15 @@ from urllib.parse import unquote, urlsplit
 from egwalker import egw_records, hookimpl
 from egwalker.cycore.errors import DecodeError, EgwalkerError, KindError, StorageError, SyncError
 from egwalker.document import Document
-from egwalker.egw_file import EgwFile
+from egwalker.egw_file import EgwFile, commit_all
 from egwalker.events import logger
 from egwalker.hub import settle
 from egwalker.links import Watch
-from egwalker.threads import Crew, in_thread
+from egwalker.threads import Batches, in_thread
 from egwalker.transport import Transport
 
-CREW = Crew(4, queue=16, rest=3.0)
-"""Who commits."""
+COMMITS = Batches(commit_all, rest=0.02)
+"""Small commits to the files of all documents."""
 SUFFIX = ".egw"
 PERIOD = 2.0
 """Seconds between two looks at an exchange folder."""
@@ -75,7 +75,15 @@ class FilePlace:
 
     async def commit(self) -> None:
         """Make durable what the document holds. `StorageError` if that fails."""
-        await CREW.do(self._commit)
+        file = self._file
+        if file is not None:
+            if file.all_stored:
+                return
+            begun = file.begin_commit()
+            if begun is not None:
+                await COMMITS.do(begun)
+                return
+        await in_thread(self._commit)
 
     async def close(self) -> None:
         """Commit, and release the file."""

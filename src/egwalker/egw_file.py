@@ -2,21 +2,23 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from egwalker.cycore.errors import DecodeError, KindError, LockedError, StorageError
 from egwalker.document import Document
-from egwalker.egw_records import END, SNAPSHOT, TOTALS, UPDATE, Scan, dumps, frame, replay, scan
+from egwalker.egw_records import END, END_BYTES, SNAPSHOT, TOTALS, UPDATE, Scan, dumps, frame, replay, scan
 from egwalker.events import logger
 from egwalker.file_system import OS, FileSystem, discard, read_all, sweep, write_all, write_beside
-from egwalker.versions import VersionVector
+from egwalker.versions import Version, VersionVector
 
 MIN_UPDATES = 64 << 10
 """Files are compacted when their updates have more bytes than this and than the snapshot."""
 CLOSED_SHARE = 4
 """Closing compacts a file whose updates are more than the snapshot divided by this."""
+FEW = 1000
+"""As many new events are encoded at once."""
 
 
 def storage_error(what: str, error: BaseException) -> StorageError:
@@ -32,6 +34,28 @@ class Recovered(NamedTuple):
 
     offset: int
     dropped: int
+
+
+class Held(NamedTuple):
+    """What a document held at some time."""
+
+    vector: VersionVector
+    version: Version
+    events: int
+
+    @classmethod
+    def by(cls, document: Document) -> Self:
+        """What it holds now, with its lock held."""
+        return cls(document.version_vector, document.version, document._events())
+
+
+class Commit(NamedTuple):
+    """An update that is to be appended to a file, for `commit_all`."""
+
+    file: "EgwFile"
+    record: bytes
+    updates: int  # bytes of all updates that are in the file then
+    held: Held  # what is durable then
 
 
 class EgwFile:
@@ -65,8 +89,7 @@ class EgwFile:
         self._fd = fd
         self._document = document
         self._recovered = recovered
-        # What is durable. The version alone says whether there is anything new.
-        self._stored, self._version = document.version_vector, document.version
+        self._stored = Held.by(document)  # what is durable
         self._id = document.id
         self._take(found)
         self._failure: StorageError | None = None
@@ -197,7 +220,7 @@ class EgwFile:
     @property
     def stored(self) -> VersionVector:
         """Which events are durable."""
-        return {agent: list(ranges) for agent, ranges in self._stored.items()}
+        return {agent: list(ranges) for agent, ranges in self._stored.vector.items()}
 
     @property
     def recovered(self) -> Recovered | None:
@@ -213,6 +236,63 @@ class EgwFile:
         """
         self._round(self._store, shared=True)
         return self.stored
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether `commit` would find nothing to do. O(heads)."""
+        document = self._document
+        whole = document.id == self._id and document.version == self._stored.version
+        return whole and self._failure is None and not self._closed
+
+    def begin_commit(self) -> Commit | None:
+        """Begin a commit that `commit_all` ends, with those of other files. It waits for nobody.
+
+        None if there is more to do than to append a few events, or nothing, or somebody else is at work: then
+        `commit` is what to call, in a thread. Until this one is ended others wait who commit, compact or
+        close.
+        """
+        document = self._document
+        with self._turn:
+            if self._busy or self._first or self._closed or self._failure is not None:
+                return None
+            # A thread may be in the middle of a transaction; this one, too.
+            if document._lock._is_owned() or not document._lock.acquire(blocking=False):  # type: ignore[attr-defined]
+                return None
+            try:
+                few = document._older is None and 0 < document._events() - self._stored.events <= FEW
+                if not few or document.id != self._id:
+                    return None
+                data, held = document.encode(since=self._stored.vector), Held.by(document)
+            finally:
+                document._lock.release()
+            record, updates = frame(self._generation, UPDATE, data), self._updates + len(data)
+            if updates > self._limit or len(record) < END_BYTES:  # which it may have to cover
+                return None
+            try:
+                self._check_place()
+            except OSError:
+                return None
+            self._busy = True
+            self._begun += 1
+        return Commit(self, record, updates, held)
+
+    def _end_commit(self, commit: Commit, error: BaseException | None) -> StorageError | None:
+        """What was begun is stored, or it is not. Returns what went wrong."""
+        failure, self._has_end = None, False
+        try:
+            if error is None:
+                self._appended(commit.record)
+                self._updates, self._stored = commit.updates, commit.held
+                self._succeeded = self._begun
+            elif isinstance(error, OSError):
+                failure = self._cut_off(error)
+            else:
+                failure = self._fail(error)
+        finally:
+            with self._turn:
+                self._busy = False
+                self._turn.notify_all()
+        return failure
 
     def compact(self) -> None:
         """Replace the file by one with everything in one snapshot, which commits, too. O(document).
@@ -278,7 +358,7 @@ class EgwFile:
                 self._store(closing=True)
                 if not self._has_end:
                     self._append(END, TOTALS.pack(self._records, self._end))
-            elif self._document.version != self._version:
+            elif self._document.version != self._stored.version:
                 raise self._refusal()
         finally:
             self._fs.close(self._fd)
@@ -304,9 +384,9 @@ class EgwFile:
             self._replace()
             return
         with self._document._lock:
-            version = self._document.version
-            data = self._document.encode(since=self._stored) if version != self._version else b""
-            held = self._document.version_vector if data else self._stored
+            held = Held.by(self._document)
+            new = held.version != self._stored.version
+            data = self._document.encode(since=self._stored.vector) if new else b""
         updates = self._updates + len(data)
         if updates > (self._snapshot // CLOSED_SHARE if closing else self._limit):
             try:
@@ -319,8 +399,7 @@ class EgwFile:
                 logger.warning("%s was not compacted: %s", self._path, error)
         if data:
             self._append(UPDATE, data)
-            self._updates = updates
-            self._stored, self._version = held, version
+            self._updates, self._stored = updates, held
 
     def _append(self, kind: int, payload: bytes) -> None:
         """Add a record and have it stored."""
@@ -335,27 +414,35 @@ class EgwFile:
                 self._has_end = False
             write_all(self._fs, self._fd, self._end, record)
             self._fs.sync(self._fd)
-            if kind == END:
-                self._has_end = True
-            else:
-                self._end += len(record)
-                self._records += 1
         except BaseException as error:
-            # What was written must not be found: after a failed sync nobody knows whether it is stored.
-            failure = self._fail(error)
-            try:
-                self._fs.truncate(self._fd, self._end)
-            except OSError as another:
-                logger.warning("%s: a failed write could not be cut off: %s", self._path, another)
+            failure = self._cut_off(error)
             if isinstance(error, OSError):
                 raise failure from error
             raise
+        if kind == END:
+            self._has_end = True
+        else:
+            self._appended(record)
+
+    def _appended(self, record: bytes) -> None:
+        """A record is stored that stays."""
+        self._end += len(record)
+        self._records += 1
+
+    def _cut_off(self, error: BaseException) -> StorageError:
+        """What was written must not be found: after a failed sync nobody knows whether it is stored."""
+        failure = self._fail(error)
+        try:
+            self._fs.truncate(self._fd, self._end)
+        except OSError as another:
+            logger.warning("%s: a failed write could not be cut off: %s", self._path, another)
+        return failure
 
     def _replace(self) -> None:
         """Put a file in the place of this one that holds the document in one snapshot."""
         fs, path = self._fs, self._path
         with self._document._lock:
-            held, version = self._document.version_vector, self._document.version
+            held = Held.by(self._document)
             doc_id = self._document.id
             data = dumps(self._document)
         found = scan(data)
@@ -370,7 +457,7 @@ class EgwFile:
             self._fd = fd
             fs.sync_folder(os.path.dirname(path))
             self._take(found)
-            self._stored, self._version, self._id = held, version, doc_id
+            self._stored, self._id = held, doc_id
         except BaseException as error:
             failure = self._fail(error)
             if self._fd == old:
@@ -381,3 +468,19 @@ class EgwFile:
                 raise failure from error
             raise
         fs.close(old)
+
+
+def commit_all(commits: Sequence[Commit]) -> list[StorageError | None]:
+    """End commits that were begun, of files of one file system; returns what went wrong with each.
+
+    All are written and synced by one call. Where nothing went wrong all is durable that the document held
+    when the commit began.
+    """
+    pieces = [(commit.file._fd, commit.file._end, commit.record) for commit in commits]
+    try:
+        errors = commits[0].file._fs.store_all(pieces)
+    except BaseException as error:
+        for commit in commits:
+            commit.file._end_commit(commit, error)
+        raise
+    return [commit.file._end_commit(commit, error) for commit, error in zip(commits, errors, strict=True)]

@@ -15,7 +15,8 @@ A file is 16 bytes of header and then records, without gaps. All integers are li
     type 1, SNAPSHOT   `Document.encode()`. The first record, and only that.
     type 2, UPDATE     `Document.encode(since=...)` of what the records before it lack.
     type 3, END        The file was closed: u64 number of records before this one, u64 its own offset in
-                       bytes. The last record, and only that. Whoever appends removes it first.
+                       bytes. The last record, and only that. Whoever appends removes it first, or writes
+                       over all of it.
     type 128 to 255    Optional: who does not know them skips them, and drops them when compacting.
     any other type     Refused.
 
@@ -54,6 +55,7 @@ RECORD_HEADER = struct.Struct("<4sIQB")
 UNCHECKED = 8
 """So many bytes of a record header are before those that its checksum covers."""
 TOTALS = struct.Struct("<QQ")
+END_BYTES = RECORD_HEADER.size + TOTALS.size
 
 MAX_CANDIDATES = 100
 """More markers than this in what looks like a torn tail: nobody's crash leaves that."""

@@ -6,9 +6,11 @@ import re
 import secrets
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from egwalker.cycore import disk
 from egwalker.events import logger
 
 
@@ -44,6 +46,12 @@ class FileSystem(Protocol):
 
     def sync(self, fd: int) -> None:
         """Return when all that was written to the file is stored."""
+
+    def store_all(self, pieces: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
+        """Write pieces `(fd, offset, data)`, each to another file, and return when all files are stored.
+
+        Returns what went wrong with each, None where all is well; raises nothing for one of them.
+        """
 
     def sync_folder(self, path: str) -> None:
         """Return when names given and taken in a folder are stored."""
@@ -107,6 +115,9 @@ class _OS:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         else:
             os.fsync(fd)
+
+    def store_all(self, pieces: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
+        return [OSError(code, os.strerror(code)) if code else None for code in disk.store_all(pieces)]
 
     def sync_folder(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ from egwalker.cycore.errors import EgwalkerError, StorageError, SyncError
 from egwalker.document import Document
 from egwalker.events import logger
 from egwalker.links import LAST_WORDS, Channel, Talk, Watch
-from egwalker.messages import MAX_KEY
+from egwalker.messages import MAX_KEY, encode_presence
 from egwalker.plugin_manager import hook
 from egwalker.session import Changed, Encoded, Event, Greeted, Presence, Session
 from egwalker.versions import Run
@@ -20,7 +20,7 @@ IDLE = 60.0
 """Seconds after which a document that nobody uses is unloaded."""
 PRESENCES = 64
 """How many presences one link may show."""
-ACK_DELAY = 0.05
+ACK_DELAY = 0.1
 """Seconds that an edit's acknowledgement waits for the edit to be stored, so that one says both."""
 PAUSE, LONGEST_PAUSE = 3.0, 1.0
 """After storing, edits gather for this many times as long as it took, at most so many seconds."""
@@ -106,7 +106,7 @@ class Room:
         self._durable = getattr(place, "durable", True)
         self.users = 0
         self.unused_since = 0.0
-        self._presences: dict[str, tuple[Peer, Any]] = {}
+        self._presences: dict[str, tuple[Peer, Any, bytes]] = {}  # with the message that tells of it
         self._told = self.document.version  # of which plugins know that it is stored
         self._closing = False
         self._encoded: Encoded = {}
@@ -234,8 +234,8 @@ class Room:
 
         peer = Peer(Talk(session, channel, tell, answers=True), permission)
 
-        for key, (_, state) in self._presences.items():
-            session.show(key, state)
+        for key, (_, _, presence) in self._presences.items():
+            session.pass_on(key, presence, gone=False)
         self.peers[session] = peer
         self._nobody.clear()
         tell_plugins("peer_joined", name=self.name, who=permission.who)
@@ -261,8 +261,9 @@ class Room:
             taken = owner is not None and owner[0].permission.who != who
             peer.keys[key] = f"{who}/{key}".encode()[:MAX_KEY].decode(errors="ignore") if taken else key
         shown = peer.keys[key]
+        presence = encode_presence(shown, state)
         if state is not None:
-            self._presences[shown] = peer, state
+            self._presences[shown] = peer, state, presence
         else:
             del peer.keys[key]
             if self._presences.get(shown, (None,))[0] is not peer:
@@ -270,12 +271,12 @@ class Room:
             del self._presences[shown]
         for other in self.peers.values():
             if other is not peer:
-                other.session.show(shown, state)
+                other.session.pass_on(shown, presence, gone=state is None)
         self._send_soon()
 
     def shown(self) -> list[Any]:
         """What those who are there show of themselves."""
-        return [state for _, state in self._presences.values()]
+        return [state for _, state, _ in self._presences.values()]
 
     async def send_away(self) -> None:
         """Store what came, say so, and end all links: whoever was here connects again elsewhere, or later."""

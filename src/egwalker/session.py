@@ -223,10 +223,13 @@ class Session:
         `SyncError` for a state that is no JSON or too large. Who may not read is told nothing, and beyond
         the first `MAX_PRESENCES` nobody is.
         """
-        message = encode_presence(key, state)
+        self.pass_on(key, encode_presence(key, state), gone=state is None)
+
+    def pass_on(self, key: str, presence: bytes, *, gone: bool) -> None:
+        """The same, as `encode_presence` has it: it is encoded once for many who are told."""
         if not self.can_read or self.closed is not None:
             return
-        if state is None:
+        if gone:
             if key not in self._shown:
                 return
             self._shown.discard(key)
@@ -236,7 +239,7 @@ class Session:
             self._shown.add(key)
         # Behind those that wait already: a departure first, so that there are never too many.
         self._to_show.pop(key, None)
-        self._to_show[key] = message
+        self._to_show[key] = presence
 
     def mark(self) -> int:
         """A number for what has been received so far; give it to `stored` once that is durable.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Done = tuple["asyncio.Future[Any]", Any, BaseException | None]
+Item = TypeVar("Item")
+Loop = asyncio.AbstractEventLoop
+Done = tuple["asyncio.Future[None]", BaseException | None]
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -28,69 +30,63 @@ async def to_the_end(work: asyncio.Future[T]) -> T:
         raise
 
 
-class Crew:
-    """A few threads that do many small pieces of work, such as storing a thousand documents.
+class Batches(Generic[Item]):
+    """One thread that does pieces of work together: while it does some, the next ones gather.
 
-    Python runs in one thread at a time, and changing over takes long on a busy machine: while a thread of the
-    crew works, the event loop does little. So each rests after a piece, `rest` times as long as that took of
-    a processor, at most `LONGEST_REST`. Another thread helps when `queue` pieces wait for each at work.
+    `work` takes all that have gathered, and returns what went wrong with each. Python runs in one thread at a
+    time, and changing over takes long on a busy machine: so the thread takes few turns, and rests for `rest`
+    seconds after each. What comes when it has nothing to do is done at once.
     """
 
-    LONGEST_REST = 0.02
-
-    def __init__(self, threads: int, *, queue: int, rest: float) -> None:
-        self._threads = threads
-        self._queue = queue
+    def __init__(self, work: Callable[[list[Item]], Sequence[BaseException | None]], rest: float) -> None:
+        self._work = work
         self._rest = rest
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
-        self._busy = 0  # threads at work
-        self._todo: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]] = deque()
-        self._done: dict[asyncio.AbstractEventLoop, list[Done]] = {}  # what loops will look at
+        self._busy = False
+        self._waiting: list[tuple[Item, Loop, asyncio.Future[None]]] = []
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """Have something done. It is awaited even if that is cancelled."""
+    async def do(self, item: Item) -> None:
+        """Have it done. Raises what went wrong with it. It is awaited even if that is cancelled."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            self._todo.append((loop, future, work))
-            if self._busy < self._threads and len(self._todo) > self._queue * self._busy:
-                self._busy += 1
-                self._pool.submit(self._work)
-        return await to_the_end(future)
+            self._waiting.append((item, loop, future))
+            begin, self._busy = not self._busy, True
+        if begin:
+            try:
+                self._pool.submit(self._go_on)
+            except RuntimeError:  # there can be no thread any more
+                self._go_on()
+        await to_the_end(future)
 
-    def _work(self) -> None:
+    def _go_on(self) -> None:
         while True:
             with self._lock:
-                if not self._todo:
-                    self._busy -= 1
-                    return
-                loop, future, work = self._todo.popleft()
-            begun = time.thread_time()
-            result, error = None, None
+                batch, self._waiting = self._waiting, []
+                self._busy = bool(batch)
+            if not batch:
+                return
+            errors: Sequence[BaseException | None]
             try:
-                result = work()
-            except BaseException as raised:
-                error = raised
-            used = time.thread_time() - begun
-            with self._lock:
-                will_look = loop in self._done
-                self._done.setdefault(loop, []).append((future, result, error))
-            if not will_look:
-                try:
-                    loop.call_soon_threadsafe(self._tell, loop)
-                except RuntimeError:  # it is closed
-                    self._done.pop(loop)
-            del future, work, result, error
-            time.sleep(min(self._rest * used, self.LONGEST_REST))
+                errors = self._work([item for item, _, _ in batch])
+            except BaseException as error:
+                errors = [error] * len(batch)
+            done: dict[Loop, list[Done]] = {}
+            for (_, loop, future), failure in zip(batch, errors, strict=True):
+                done.setdefault(loop, []).append((future, failure))
+            for loop, some in done.items():
+                with contextlib.suppress(RuntimeError):  # it is closed
+                    loop.call_soon_threadsafe(tell, some)
+            time.sleep(self._rest)
 
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            done = self._done.pop(loop)
-        for future, result, error in done:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+
+def tell(done: list[Done]) -> None:
+    """Let those who wait know."""
+    for future, error in done:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

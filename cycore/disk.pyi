@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def store_all(pieces: Sequence[tuple[int, int, bytes]]) -> list[int]: ...
