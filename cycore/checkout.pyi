@@ -9,9 +9,10 @@ from egwalker.cycore.walker import Edit
 
 @final
 class Checkout:
-    """The document's elements at one version."""
+    """The document's elements at one version, to begin with that at which the log begins."""
 
-    def __init__(self, log: OpLog) -> None: ...
+    def __init__(self, log: OpLog, empty: bool = False) -> None:
+        """`empty`: the elements are to be taken over from another one."""
     @property
     def log(self) -> OpLog: ...
     @property

@@ -37,10 +37,14 @@ cdef class Checkout:
     ([(0, 0, '1')], [(1, 0, '23')], '123')
     """
 
-    def __cinit__(self, OpLog log not None):
+    def __cinit__(self, OpLog log not None, bint empty=False):
         self.log = log
         self.rope = Rope()
         self.caret = Caret()
+        self.base = log.before
+        if not empty:
+            assign(&self.heads, log.graph.root_.at, log.graph.root_.n)
+            self.fill()
         self.begin()
 
     cdef int begin(self) except -1:
@@ -156,7 +160,7 @@ cdef class Checkout:
         self.fill()
         self.begin()
         with nogil:
-            self.walker.run(NULL, 0, self.heads.at, self.heads.n)
+            self.walker.run(self.log.graph.root_.at, self.log.graph.root_.n, self.heads.at, self.heads.n)
             self.live.close()
             self.walker.release()
         return 0
@@ -194,7 +198,7 @@ cdef class Checkout:
 
     def restart(self):
         """Forget everything and go to the log's frontier from its beginning. O(events)."""
-        self.heads.n = 0
+        assign(&self.heads, self.log.graph.root_.at, self.log.graph.root_.n)
         self.caret.close()
         self.rebuild()
         self.merge()
@@ -305,7 +309,7 @@ cdef class Checkout:
 
     def copy(self, OpLog log not None):
         """The same at another log with the same local versions: a copy of this one's. O(n)."""
-        cdef Checkout other = Checkout(log)
+        cdef Checkout other = Checkout(log, True)
         other.base = self.base
         other.rope = self.rope.copy()
         other.begin()
@@ -315,7 +319,7 @@ cdef class Checkout:
     def _check(self):
         """Assert every invariant: the rope's, the live window's, and that a replay from nothing gives the same."""
         cdef Checkout fresh = Checkout(self.log)
-        if self.base is not None:
+        if self.base is not None and self.log.before is None:
             fresh.base = self.base
             fresh.fill()
         fresh.merge(self.version)
@@ -323,6 +327,6 @@ cdef class Checkout:
         self.walker.tree._check()
         self.live._check()
         if self.live:
-            ends = [run.end - 1 for run in self.log.graph.runs(0, self.live.held)]
+            ends = [run.end - 1 for run in self.log.graph.runs(self.log.graph.base, self.live.held)]
             assert self.version == self.log.graph.dominators(ends), f"a live window to {self.live.held}"
         assert fresh.content() == self.content(), "the text is not what its history makes"

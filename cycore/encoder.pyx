@@ -278,6 +278,8 @@ def write(OpLog log not None, ranges, agents=(), bytes keep=None):
     if keep is not None:
         writer.keep = keep
     for lo, hi in ranges:
+        if lo < log.graph.base:
+            log.graph.check_reach(NULL, 0)
         if not 0 <= lo < hi <= log.n or (writer.ends.n and lo < writer.ends.at[writer.ends.n - 1]):
             raise ValueError(f"{lo}:{hi} is no range of local versions, or not after the one before")
         push(&writer.starts, lo)
@@ -346,7 +348,7 @@ def write_run(OpLog log not None, int64_t start, int64_t end, list names, dict n
     cdef uint8_t kind
     cdef const int64_t* parents
     cdef Writer writer
-    if not 0 <= start < end <= log.n or end - start > MAX_RUN:
+    if not log.graph.base <= start < end <= log.n or end - start > MAX_RUN:
         return None
     i = graph.find(start)
     run = &log.run[log.find(start)]

@@ -24,6 +24,10 @@ class VersionError(EgwalkerError, LookupError):
     """A version or an event was named that this document does not hold."""
 
 
+class HistoryError(EgwalkerError, LookupError):
+    """What was before the version that this document begins at is needed, and has not been fetched."""
+
+
 class CausalityError(EgwalkerError, ValueError):
     """An event has itself, directly or through others, among its ancestors."""
 

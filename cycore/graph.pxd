@@ -49,6 +49,9 @@ cdef class Graph:
     cdef Py_ssize_t cap_runs
     cdef Ints pool
     cdef Heads heads
+    cdef readonly int64_t base  # of the events before, no more is known than their ids: see `begin_after`
+    cdef Py_ssize_t base_runs   # how many rows these are
+    cdef Ints root_             # their heads: the version at which what is known begins
     cdef AgentIds* agent
     cdef Py_ssize_t n_agents
     cdef Py_ssize_t cap_agents
@@ -57,6 +60,8 @@ cdef class Graph:
     cdef dict _index      # name -> number
 
     cdef int32_t agent_number(self, str name) except -1
+    cdef int add_base(self, int32_t agent, int64_t seq, int64_t length) except -1
+    cdef int check_reach(self, const int64_t* version, Py_ssize_t n) except -1 nogil
     cdef int64_t seq_after(self, int32_t agent) noexcept nogil
     cdef int check_seq(self, int64_t seq, int64_t length) except -1
     cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
 MAX_NAME_BYTES: int
@@ -36,6 +36,20 @@ class Graph:
     def lv(self, agent: str, seq: int) -> int: ...
     def id(self, lv: int) -> tuple[str, int]: ...
     def ids(self, lvs: Iterable[int]) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def base(self) -> int:
+        """Of the events before this local version no more is known than their ids."""
+    @property
+    def root(self) -> tuple[int, ...]:
+        """The heads of what is before `base`."""
+    def base_vector(self) -> dict[str, list[tuple[int, int]]]:
+        """The events before `base`: for each agent ranges of seqs, which may touch and are in no order."""
+    def check_whole(self) -> None:
+        """Raise `HistoryError` if there are events before `base`."""
+    def begin_after(
+        self, vector: Mapping[str, Sequence[tuple[int, int]]], heads: Sequence[tuple[str, int]]
+    ) -> None:
+        """Begin, while empty, after the events of a version vector."""
     def begin_at(self, agent: str, seq: int) -> None:
         """Let an agent without events go on from `seq`."""
     def next_seq(self, agent: str) -> int: ...

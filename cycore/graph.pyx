@@ -17,7 +17,7 @@ from egwalker.cycore.mem cimport (
     Heads, Ints, Span, Spans, assign, below, heads_add, heads_equal, heap_pop, heap_push, push, push_span, reserve,
 )
 
-from egwalker.cycore.errors import AgentError, ConflictError, LimitError, VersionError
+from egwalker.cycore.errors import AgentError, ConflictError, HistoryError, VersionError
 
 Run = namedtuple("Run", "start end agent seq parents clock")
 Diff = namedtuple("Diff", "head shared a_only b_only")
@@ -163,6 +163,7 @@ cdef class Graph:
         free(self.pool.at)
         free(self.heads.front.at)
         free(self.heads.critical.at)
+        free(self.root_.at)
 
     def __len__(self):
         return self.n
@@ -176,6 +177,82 @@ cdef class Graph:
     def agents(self):
         """Names of the agents with events here, in the order in which they were first seen."""
         return tuple([self._names[i] for i in range(self.n_agents) if self.agent[i].n])
+
+    # --- beginning in the middle ------------------------------------------------------------------------------
+
+    def begin_after(self, vector, heads):
+        """Begin, while empty, after the events of a version vector, whose heads are these ids, ascending.
+
+        They get the local versions before `base`, in an order that means nothing but that the heads are last. What is added
+        later must follow all of them, directly or not; what would need more than their ids is a `HistoryError`.
+        O(ranges * heads of an agent).
+        """
+        cdef int64_t at, start, end
+        cuts = {}
+        for agent, seq in heads:
+            cuts.setdefault(agent, []).append(seq)
+        for agent, ranges in vector.items():
+            for start, end in ranges:
+                for at in sorted(cuts.get(agent, ())):
+                    if start <= at < end:
+                        self.add_base(self.agent_number(agent), start, at - start)
+                        start = at + 1
+                self.add_base(self.agent_number(agent), start, end - start)
+        for agent, at in heads:
+            push(&self.root_, self.n)
+            self.add_base(self.agent_number(agent), at, 1)
+        assign(&self.heads.front, self.root_.at, self.root_.n)
+        if self.root_.n == 1:
+            push_span(&self.heads.critical, self.n - 1, self.n)
+        self.base_runs = self.n_runs
+        self.base = self.n
+
+    @property
+    def root(self):
+        """The version at which what is known begins: the heads of what is before `base`, none without any."""
+        return tuple([self.root_.at[i] for i in range(self.root_.n)])
+
+    def base_vector(self):
+        """The version vector of the events before `base`. O(ranges)."""
+        cdef Py_ssize_t i
+        vector = {}
+        for i in range(self.base_runs):
+            start = self.run[i].seq
+            vector.setdefault(self._names[self.run[i].agent], []).append((start, start + self.run_end(i) - self.run[i].lv))
+        return vector
+
+    cdef int add_base(self, int32_t agent, int64_t seq, int64_t length) except -1:
+        cdef GraphRun* run
+        if length == 0:
+            return 0
+        self.check_seq(seq, length)
+        reserve(<void**>&self.run, &self.cap_runs, self.n_runs + 1, sizeof(GraphRun))
+        run = &self.run[self.n_runs]
+        memset(run, 0, sizeof(GraphRun))
+        run.lv = self.n
+        run.seq = seq
+        run.agent = agent
+        self.insert_ids(agent, seq, self.n, length)
+        self.n_runs += 1
+        self.n += length
+        return 0
+
+    def check_whole(self):
+        """Raise `HistoryError` if some events are known by their ids only."""
+        self.check_reach(NULL, 0)
+
+    cdef int check_reach(self, const int64_t* version, Py_ssize_t n) except -1 nogil:
+        """Raise `HistoryError` unless a reduced version is all of `root`, or after it."""
+        if self.base == 0 or n and version[0] >= self.base:
+            return 0
+        if n == self.root_.n and version[0] == self.root_.at[0]:
+            return 0
+        with gil:
+            before = "%s:%d" % self.name(version[0]) if n else "the root"
+            root = ", ".join(["%s:%d" % self.name(self.root_.at[i]) for i in range(self.root_.n)])
+            raise HistoryError(
+                f"this document begins at version {root}; {before} is before that, and needs the history to be fetched first"
+            )
 
     # --- adding -----------------------------------------------------------------------------------------------
 
@@ -240,7 +317,7 @@ cdef class Graph:
         cdef int64_t other
         cdef Py_ssize_t i, at
         cdef int64_t lv = self.n
-        if self.n_runs and n == 1 and parents[0] == lv - 1:
+        if n == 1 and parents[0] == lv - 1 and lv > self.base:
             run = &self.run[self.n_runs - 1]
             if run.agent == agent and run.seq + (lv - run.lv) == seq:
                 self.insert_ids(agent, seq, lv, length)
@@ -287,7 +364,7 @@ cdef class Graph:
                 hi = mid
         if lo:
             at = &ids.at[lo - 1]
-            if at.seq + at.length == seq and at.lv + at.length == lv:
+            if at.seq + at.length == seq and at.lv + at.length == lv and lv != self.base:
                 at.length += length
                 return 0
         reserve(<void**>&ids.at, &ids.cap, ids.n + 1, sizeof(IdRun))
@@ -320,9 +397,11 @@ cdef class Graph:
                 kept += 1
             ids.n = kept
         self.n = length
-        self.heads.front.n = 0
+        assign(&self.heads.front, self.root_.at, self.root_.n)
         self.heads.critical.n = 0
-        for i in range(self.n_runs):
+        if self.root_.n == 1:
+            push_span(&self.heads.critical, self.base - 1, self.base)
+        for i in range(self.base_runs, self.n_runs):
             heads_add(&self.heads, self.parents_of(i), self.run[i].n_parents, self.run[i].lv, self.run_end(i))
         return 0
 
@@ -431,6 +510,8 @@ cdef class Graph:
         cdef Py_ssize_t i, k
         cdef const int64_t* at
         self.check_lv(lv)
+        if lv < self.base:
+            self.check_reach(NULL, 0)
         i = self.find(lv)
         if self.run[i].lv != lv:
             return (lv - 1,)
@@ -454,6 +535,8 @@ cdef class Graph:
             raise VersionError(f"local versions {start}:{end} are not within 0:{self.n}")
         if start == end:
             return
+        if start < self.base:
+            self.check_reach(NULL, 0)
         i = self.find(start)
         lo, stop = start, end
         while lo < stop:
@@ -465,7 +548,10 @@ cdef class Graph:
             i += 1
 
     cdef int read_version(self, object version, Ints* out) except -1:
-        """A sequence of local versions, checked, sorted and without those that others descend from."""
+        """A sequence of local versions, checked, sorted and without those that others descend from.
+
+        `VersionError`; `HistoryError` if it is before `root`.
+        """
         cdef int64_t lv
         for item in version:
             self.check_lv(item)
@@ -473,6 +559,7 @@ cdef class Graph:
             push(out, lv)
         if out.n > 1:
             self.reduce(out)
+        self.check_reach(out.at, out.n)
         return 0
 
     # --- ancestry ---------------------------------------------------------------------------------------------
@@ -510,6 +597,8 @@ cdef class Graph:
         memset(&versions, 0, sizeof(versions))
         try:
             self.read_version(version, &versions)
+            if lv < self.base:
+                return True
             return bool(self.reaches(versions.at, versions.n, lv))
         finally:
             free(versions.at)
@@ -521,6 +610,17 @@ cdef class Graph:
         cdef int64_t key, lv, oldest
         cdef const int64_t* parents
         qsort(versions.at, versions.n, sizeof(int64_t), by_value)
+        if versions.at[0] < self.base:
+            # What follows `root` follows all before; about these no more is known than whether they are the same.
+            k = below(versions.at, versions.n, self.base)
+            left = 0
+            for i in range(k if k < versions.n else 0, versions.n):
+                if left == 0 or versions.at[i] != versions.at[left - 1]:
+                    versions.at[left] = versions.at[i]
+                    left += 1
+            versions.n = left
+            if versions.n == 1 or versions.at[0] < self.base:
+                return 0
         if heads_equal(&self.heads, versions.at, versions.n):
             return 0
         if versions.n == 2:
@@ -716,10 +816,14 @@ cdef class Graph:
         lo = self.critical_below(stop)
         memset(&front, 0, sizeof(front))
         try:
-            at = 0
+            at = self.base
+            assign(&front.front, self.root_.at, self.root_.n)
+            if stop < at:
+                self.check_reach(NULL, 0)
             if lo:
                 # All that came later follows this event.
                 at = min(self.heads.critical.at[lo - 1].end, stop)
+                front.front.n = 0
                 push(&front.front, at - 1)
             i = self.find(at) if at < stop else 0
             while at < stop:
@@ -763,6 +867,9 @@ cdef class Graph:
         other.n_runs = self.n_runs
         if self.n_runs:
             memcpy(other.run, self.run, self.n_runs * sizeof(GraphRun))
+        other.base = self.base
+        other.base_runs = self.base_runs
+        assign(&other.root_, self.root_.at, self.root_.n)
         assign(&other.pool, self.pool.at, self.pool.n)
         assign(&other.heads.front, self.heads.front.at, self.heads.front.n)
         reserve(<void**>&other.heads.critical.at, &other.heads.critical.cap, self.heads.critical.n, sizeof(Span))
@@ -783,17 +890,22 @@ cdef class Graph:
             assert run.lv == lv, f"run {i} starts at {run.lv}, not {lv}"
             lv = self.run_end(i)
             assert lv > run.lv, f"run {i} is empty"
+            if i < self.base_runs:
+                assert run.n_parents == 0 and lv <= self.base, f"run {i} is not all before the base"
+                continue
             parents = self.parents(run.lv)
             assert list(parents) == sorted(set(parents)), f"parents of {run.lv} are not ascending: {parents}"
             assert all(0 <= p < run.lv for p in parents), f"parents of {run.lv} come later: {parents}"
             assert self.dominators(parents) == parents, f"a parent of {run.lv} precedes another: {parents}"
             assert run.clock == 1 + max([self.clock(p) for p in parents], default=-1), f"clock of {run.lv}"
             has_child.update(parents)
-            if i and parents == (run.lv - 1,):
+            if i > self.base_runs and parents == (run.lv - 1,):
                 before = self.run[i - 1]
                 assert before.agent != run.agent or before.seq + (run.lv - before.lv) != run.seq, f"run {i} not joined"
         assert lv == self.n
-        ends = {self.run_end(i) - 1 for i in range(self.n_runs)}
+        ends = {self.run_end(i) - 1 for i in range(self.base_runs, self.n_runs)}
+        ends.update([self.root_.at[i] for i in range(self.root_.n)])
+        assert self.base == (self.run_end(self.base_runs - 1) if self.base_runs else 0)
         assert self.frontier == tuple(sorted(ends - has_child)), f"frontier {self.frontier}"
         held = 0
         for i in range(self.n_agents):

@@ -343,7 +343,7 @@ cdef class LiveWindow:
         assert self.start < self.walked <= self.held, f"{self.start}:{self.walked} is in the tree, to {self.held} held"
         assert self.held - self.mark <= self.patience(), f"kept since {self.mark} for nothing"
         assert self.done[0].lv == self.start, f"the first row starts with {self.done[0].lv}, not {self.start}"
-        prepared = {lv for part in self.graph.diff((), [self.prepared]).b_only for lv in range(*part)}
+        prepared = {lv for part in self.graph.diff(self.graph.root, [self.prepared]).b_only for lv in range(*part)}
         # By item and element: how often the prepare version and how often the effect version changed it.
         states = []
         for i in range(self.tree.n_items):

@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
 from egwalker.cycore.graph import Graph
@@ -47,6 +47,10 @@ class OpLog:
         `pos`), then inserts `inserted` there. Events already held are compared: `ConflictError` where they
         differ. `VersionError` if a parent is not held; nothing changes on any error.
         """
+    def begin_after(
+        self, vector: Mapping[str, Sequence[tuple[int, int]]], heads: Sequence[Id], content: Content
+    ) -> None:
+        """Begin, while empty, at a version of which only its events' ids and its content are known."""
     def ops(self, start: int = 0, end: int | None = None) -> Iterator[Op]: ...
     def edits(self, start: int, end: int) -> list[tuple[int, int, Content]]:
         """The events `start:end` in the form that `add` takes (deletes of n at one position are one edit)."""

@@ -19,7 +19,7 @@ from egwalker.cycore.graph cimport Graph, GraphRun
 from egwalker.cycore.mem cimport Ints, assign, push, reserve
 from egwalker.cycore.rope cimport copy_units
 
-from egwalker.cycore.errors import ConflictError, ContentError, DecodeError, LimitError, VersionError
+from egwalker.cycore.errors import ConflictError, ContentError, DecodeError, HistoryError, LimitError, VersionError
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
 Content = str | list[str]
@@ -87,6 +87,15 @@ cdef class OpLog:
 
     def __len__(self):
         return self.n
+
+    def begin_after(self, vector, heads, content):
+        """Begin, while empty, at a version of which no more is known than its events' ids, and its content."""
+        self.graph.begin_after(vector, heads)
+        self.n = self.graph.n
+        self.before = content
+        if self.values:
+            self.items = list(content)
+            self.base_items = len(content)
 
     # --- columns ----------------------------------------------------------------------------------------------
 
@@ -264,6 +273,7 @@ cdef class OpLog:
                 run.push_from(self, start, self.n)
                 self.cut(start)
                 return self.take(number, c_seq, &versions, run, 0, length)
+            self.graph.check_reach(versions.at, versions.n)
             self.graph.append(number, c_seq, versions.at, versions.n, length)
             return length
         except BaseException:
@@ -275,13 +285,17 @@ cdef class OpLog:
     cdef int64_t take(self, int32_t agent, int64_t seq, Ints* parents, OpLog other, int64_t start, int64_t length) except -1:
         """Take over one run of events, with operations `start : start + length` of `other`; returns how many were new.
 
-        First all known parts are compared, then the rest is added: nothing is added if anything differs.
+        First all known parts are compared, as far as they are after the graph's base, then the rest is added: nothing is added
+        if anything differs.
         """
         cdef int64_t done = 0
         cdef int64_t added = 0
         cdef int64_t some, lv, rest
         cdef int64_t parent = -1
         cdef int adding
+        lv = self.graph.known(agent, seq, &rest)
+        if lv < 0 or lv >= self.graph.base:
+            self.graph.check_reach(parents.at, parents.n)
         for adding in range(2):
             done = 0
             while done < length:
@@ -292,11 +306,16 @@ cdef class OpLog:
                     # `known` finds it: the event before is held by now, or is about to be compared itself.
                     parent = self.graph.known(agent, seq + done - 1, &rest)
                 if lv >= 0 and not adding:
-                    if done:
+                    if lv < self.graph.base:
+                        pass
+                    elif done:
                         self.check_known(lv, &parent, 1, other, start + done, some)
                     else:
                         self.check_known(lv, parents.at, parents.n, other, start, some)
-                elif lv < 0 and adding:
+                elif lv < 0 and not adding:
+                    if parent >= 0 and done:
+                        self.graph.check_reach(&parent, 1)
+                elif lv < 0:
                     self.push_from(other, start + done, start + done + some)
                     if done:
                         self.graph.append(agent, seq + done, &parent, 1, some)
@@ -406,6 +425,19 @@ cdef class OpLog:
             return 0
         memset(&parents, 0, sizeof(parents))
         numbers = [ours.agent_number(name) for name in theirs._names]
+        if start < theirs.base:
+            for i in range(theirs.base_runs):
+                run = &theirs.run[i]
+                lo = run.seq
+                while lo < run.seq + theirs.run_end(i) - run.lv:
+                    if ours.known(numbers[run.agent], lo, &rest) < 0:
+                        raise HistoryError(
+                            f"event {theirs._names[run.agent]}:{lo} is not held, and is of the history that the other document has not fetched"
+                        )
+                    lo += rest
+            start = theirs.base
+            if start == other.n:
+                return 0
         try:
             for i in range(theirs.find(start), theirs.n_runs):
                 run = &theirs.run[i]
@@ -473,6 +505,8 @@ cdef class OpLog:
             raise VersionError(f"local versions {start}:{end} are not within 0:{self.n}")
         if start == end:
             return
+        if start < self.graph.base:
+            self.graph.check_reach(NULL, 0)
         i = self.find(start)
         lo, stop = start, end
         while lo < stop:
@@ -523,6 +557,7 @@ cdef class OpLog:
             other.pool[i].n = self.pool[i].n
         other.items = list(self.items)
         other.base_items = self.base_items
+        other.before = self.before
         other.erased = self.erased
         other.n = self.n
         return other
@@ -548,7 +583,7 @@ cdef class OpLog:
         self.graph._check()
         assert self.n == self.graph.n, f"{self.n} operations for {self.graph.n} events"
         ends = [0, 0, 0]
-        lv = 0
+        lv = self.graph.base
         for i in range(self.n_runs):
             run = &self.run[i]
             length = self.run_end(i) - run.lv

@@ -43,6 +43,10 @@ class Result(NamedTuple):
     """Of them those after all were the same."""
     events: int
     compared: bool
+    shallow: int
+    """How many peers might begin in the middle."""
+    partial: int
+    """How many of them did not have all of the history when they had all converged."""
     digest: str
     """Of all that arrived, when and where."""
 
@@ -108,13 +112,22 @@ class Run:
         for number in range(count):
             self.documents.append(self.document(number, topology))
         pairs = edges(rng, topology, count)
+        # Who has one neighbour, with all of the history, may do with the end of it.
+        self.shallow: set[Document] = set()
+        for number, document in enumerate(self.documents):
+            near = [self.documents[a + b - number] for a, b in pairs if number in (a, b)]
+            may = number and len(near) == 1 and near[0] not in self.shallow and not document.events
+            if may and rng.random() < 0.6:
+                self.shallow.add(document)
         self.diameter = diameter(count, pairs)
         rng.shuffle(pairs)
         self.wires: list[Wire] = []
         for a, b in pairs:
             if rng.random() < 0.5:
                 a, b = b, a  # noqa: PLW2901
-            self.wires.append(self.network.link(self.documents[a], self.documents[b]))
+            one, other = self.documents[a], self.documents[b]
+            options = [{"shallow": True} if document in self.shallow else {} for document in (one, other)]
+            self.wires.append(self.network.link(one, other, a_options=options[0], b_options=options[1]))
 
     def document(self, number: int, topology: str) -> Document:
         """A replica: the first, a copy of it, one whose history is not read yet, an empty or a blank one."""
@@ -173,6 +186,8 @@ class Run:
         expect("wires that failed", failed, [])
         after = exchanges - (same.index(True) + 1 if True in same else 0)
         most = self.diameter + (2 if len(self.wires) < len(self.documents) else 3)
+        if self.shallow:
+            most += 6  # to ask for older history and get it, a few times
         if after > 3 or exchanges > most:
             raise MismatchError(
                 f"{exchanges} exchanges, {after} since all are the same; at most {most} and 3"
@@ -198,8 +213,29 @@ class Run:
                 assert session is not None
                 expect("synced", (session.greeted, session.synced, session.all_sent), (True, True, True))
                 expect("what was acknowledged", session.acknowledged.received, session.sent)
+        begun = self.deepen()
         digest = hashlib.sha256(repr(network.trace).encode()).hexdigest()
-        return Result(len(self.documents), self.diameter, exchanges, after, events, compared, digest)
+        peers, shallow = len(self.documents), len(self.shallow)
+        return Result(peers, self.diameter, exchanges, after, events, compared, shallow, begun, digest)
+
+    def deepen(self) -> int:
+        """Have all history everywhere, compare all of it; how many had not."""
+        begun = [document for document in self.shallow if document.start]
+        for document in begun:
+            document._check()
+        for wire in self.wires:
+            for end in wire.ends:
+                if end.document in begun:
+                    assert end.session is not None
+                    end.session.fetch()
+        self.network.settle()
+        everything = sorted(self.documents[0].groups())
+        for document in self.shallow:
+            expect("start", document.start, ())
+            expect("groups", sorted(document.groups()), everything)
+            document.verify()
+            expect("content", Document.decode(document.encode()).content, self.documents[0].content)
+        return len(begun)
 
 
 def progress(runs: int, first: int, seconds: float) -> Iterator[int]:
@@ -244,7 +280,8 @@ def summary(done: list[Result], seconds: float) -> str:
         f"{sum([result.events for result in done])} events in {seconds:.0f} s, at most "
         f"{max((result.exchanges for result in done), default=0)} exchanges, "
         f"{max((result.after for result in done), default=0)} after all were the same, "
-        f"{sum([result.compared for result in done])} compared with the oracle"
+        f"{sum([result.compared for result in done])} compared with the oracle, "
+        f"{sum([result.partial for result in done])} peers without all history"
     )
 
 

@@ -10,6 +10,7 @@ from egwalker.versions import Version, to_local
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from egwalker.cycore.oplog import OpLog
     from egwalker.document import Document
     from egwalker.versions import Id
 
@@ -34,12 +35,18 @@ class Branch:
     def __init__(self, document: Document, version: Iterable[Id] | None = None) -> None:
         self._document = document
         with document._lock:
-            log = document._history()
+            log = document._known()
             if version is None:
                 self._checkout: Any = document._main.copy(log)
             else:
                 self._checkout = document._type.checkout(log)
                 self._checkout.merge(to_local(log.graph, version))
+
+    def _move(self, log: OpLog) -> None:
+        """Go on over another log, which has older events too."""
+        checkout = self._document._type.checkout(log)
+        checkout.merge(to_local(log.graph, self._checkout.ids))
+        self._checkout = checkout
 
     def __repr__(self) -> str:
         return f"<Branch of {len(self)} elements at {self.version}>"

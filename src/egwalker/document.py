@@ -20,6 +20,7 @@ from egwalker.cycore.errors import (
     ContentError,
     DecodeError,
     EgwalkerError,
+    HistoryError,
     IdentityError,
     KindError,
     PositionError,
@@ -151,8 +152,8 @@ class Document:
         self._feed = Feed()
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
-        self._branched = False  # whether there may be branches, which hold the log
-        # What blank documents begin with, by whether it may be compressed: see `shallow`.
+        self._branches: WeakSet[Branch] = WeakSet()  # which hold the log
+        # What empty documents begin with, by whether it may be compressed: see `shallow`.
         self._starts: dict[bool, Start] = {}
         # The open transaction, if `_depth` is not 0.
         self._depth = 0
@@ -381,8 +382,26 @@ class Document:
         with self._lock:
             return self._events()
 
+    def _base(self) -> int:
+        """How many of the events are known by their ids only: those before `start`."""
+        return 0 if self._older is not None else self._log.graph.base
+
     def _events(self) -> int:
         return len(self._log) + (0 if self._older is None else self._older.summary.events)
+
+    @property
+    def start(self) -> Version:
+        """The version from which on the history is here: `()` is all of it.
+
+        Another one is that of a *shallow* document, which has begun with the content there, see
+        `egwalker.connect`. It holds the events before that too, but whatever needs more of them than their
+        ids raises `HistoryError`, and the document is as before.
+        """
+        with self._lock:
+            if self._older is not None:
+                return ()
+            graph = self._log.graph
+            return graph.ids(graph.root)
 
     def checkout(self, version: Iterable[Id]) -> Any:
         """The content at a version; `VersionError` if it is not held. O(events before it, in runs).
@@ -393,7 +412,7 @@ class Document:
         ('ab', '')
         """
         with self._lock:
-            log = self._history()
+            log = self._known()
             checkout = self._type.checkout(log)
             checkout.merge(to_local(log.graph, version))
             return self._type.content(checkout)
@@ -432,18 +451,20 @@ class Document:
         (3, (('alice', 1),), 'ab')
         """
         with self._lock:
-            graph = self._history().graph
+            graph = self._known().graph
             return graph.ids(graph.version_at(operator.index(n)))
 
     def branch(self, version: Iterable[Id] | None = None) -> Branch:
         """A view of the document at a version, by default the current one, which can be edited and merged."""
-        self._branched = True
-        return Branch(self, version)
+        branch = Branch(self, version)
+        with self._lock:
+            self._branches.add(branch)
+        return branch
 
     def diff(self, a: Iterable[Id], b: Iterable[Id]) -> Diff:
         """How two versions differ. O(runs after their common head). `VersionError` if one is not held."""
         with self._lock:
-            graph = self._history().graph
+            graph = self._known().graph
             head, shared, a_only, b_only = graph.diff(to_local(graph, a), to_local(graph, b))
             return Diff(
                 graph.ids(head),
@@ -490,7 +511,7 @@ class Document:
         [Run(agent='alice', seq=2, parents=(('alice', 1),), ops=((2, 0, 'c'), (1, 1, '')))]
         """
         with self._lock:
-            log, unpack = self._history(), self._type.unpack
+            log, unpack = self._known(), self._type.unpack
             graph = log.graph
             self._check_kept()
             ranges = [(0, len(log))] if since is None else ranges_since(graph, since)
@@ -513,7 +534,7 @@ class Document:
         if agent == self._agent:
             raise AgentError(f"a fork needs another agent than {agent!r}, who edits this document")
         with self._lock:
-            log = self._history().copy()
+            log = self._known().copy()
             fork = Document._of(
                 self._type, agent, log, self._main.copy(log), self._id, pending_limit=self._pending_limit
             )
@@ -543,11 +564,11 @@ class Document:
         # Two documents may merge each other at the same time: always the same one's lock first.
         first, second = (self, other) if id(self) < id(other) else (other, self)
         with first._lock, second._lock:
-            theirs = other._history()
+            theirs = other._known()
             read = len(theirs) if other is self else self._read.get(other, 0)
             if read == len(theirs):
                 return self._change((), self._version(), local=False)
-            log = self._history()
+            log = self._known()
             with self._named(bytes.fromhex(other._id), unrelated):
                 change = self._bring_in(lambda: log.merge(theirs, read))
             self._read[other] = len(theirs)
@@ -662,6 +683,8 @@ class Document:
         """
         try:
             return self._attempt(add, careful=False)
+        except HistoryError:
+            raise
         except EgwalkerError:
             if not self._pending.events:
                 raise
@@ -704,6 +727,8 @@ class Document:
             self._log.add(*run)
             made: list[tuple[int, int, Packed]] = self._main.merge(edits=True)
             return made
+        except HistoryError:
+            raise
         except EgwalkerError as error:
             self._log.truncate(length)
             logger.warning("dropped the events of %r from %d on: %s", run.agent, run.seq, error)
@@ -736,10 +761,11 @@ class Document:
         (23, (Edit(pos=5, deleted=0, inserted='!'),))
         """
         with self._lock:
-            log = self._history()
             doc_id = bytes.fromhex(self._id)
             if since or link is not None:
+                log = self._known()
                 return encoding.encode_update(log, doc_id, ranges_since(log.graph, since or {}), link)
+            log = self._history()
             summary = encoding.Summary(
                 self.kind,
                 len(log),
@@ -796,22 +822,36 @@ class Document:
         self._deliver()
         return change
 
-    def _apply(self, encoded: encoding.Encoded, accept: Callable[[list[Run]], None] | None = None) -> Change:
-        """`apply` under the lock. `accept` may refuse the runs of an update by raising."""
+    def _apply(
+        self,
+        encoded: encoding.Encoded,
+        accept: Callable[[list[Run]], None] | None = None,
+        late: list[PackedRun] | None = None,
+    ) -> Change:
+        """`apply` under the lock. `accept` may refuse the runs of an update by raising.
+
+        With `late` there is no `HistoryError`: what would raise it is put there.
+        """
         values = self._type.values
         if encoding.RUN in encoded.chunks:
             run = encoded.run(values)
             self._check_values([content for _, _, content in run[3]])
             if accept is not None:
                 accept([self._unpacked(run)])
-            return self._receive([run])
+            try:
+                return self._receive([run])
+            except HistoryError:
+                if late is None:
+                    raise
+                late.append(run)
+                return self._change((), self._version(), local=False)
         if (
             self._type.positions
             and encoding.CONTENT in encoded.chunks
             and not self._events()
             and not self._pending.events
             and not self._observed
-            and not self._branched
+            and not self._branches
         ):
             before = self._version()
             # Errors must come before anything is changed.
@@ -820,14 +860,20 @@ class Document:
             self._open(encoded)
             edits = self._unpack([(0, 0, self._sequence().content())]) if len(self._main) else ()
             return self._change(edits, before, local=False)
-        self._history()
+        self._known()
         history = self._decoded(encoded)
         room = encoding.allowance(len(encoded.data))
         if accept is not None:
             accept([self._unpacked(run) for run in history.runs(room)])
 
         # What lacked a parent may find it further on in the same data.
-        return self._bring_in(lambda: self._enter(history.merge(self._log, room)))
+        try:
+            return self._bring_in(lambda: self._enter(history.merge(self._log, room)))
+        except HistoryError:
+            if late is None:
+                raise
+            late += history.runs(room)
+            return self._change((), self._version(), local=False)
 
     def _unpacked(self, run: PackedRun) -> Run:
         agent, seq, parents, ops = run
@@ -896,7 +942,13 @@ class Document:
         return log
 
     def _history(self) -> OpLog:
-        """The log with all of the history in it. `DecodeError` if that cannot be read."""
+        """The log with all of the history in it. `HistoryError` if not all is here, else as `_known`."""
+        log = self._known()
+        log.graph.check_whole()
+        return log
+
+    def _known(self) -> OpLog:
+        """The log with all of the history that is here. `DecodeError` if that cannot be read."""
         older = self._older
         if older is None:
             return self._log
@@ -918,6 +970,51 @@ class Document:
         if wrong is not None and self._observed and wrong != (right := main.content()):
             self._note(self._type.correction(wrong, right), self._version(), local=False)
         return log
+
+    def _begin_after(self, summary: encoding.Summary, content: Packed) -> Change:
+        """Become, while nothing is here, the document at a version, without what was before."""
+        before = self._version()
+        log = OpLog(self._type.values)
+        log.begin_after(summary.vector, summary.frontier, content)
+        self._older = self._cached = None
+        self._begin(log, self._type.checkout(log))
+        edits = self._unpack([(0, 0, content)]) if content else ()
+        if self._observed:
+            self._note(edits, before, local=False)
+        return self._change(edits, before, local=False)
+
+    def _deepen(
+        self, summary: encoding.Summary, content: Packed, past: Iterable[decoder.History | PackedRun]
+    ) -> None:
+        """Begin at an older version: with what happened between that and the one at which this begins now.
+
+        `DecodeError`, and no change, if it is not what led there. O(events, in runs).
+        """
+        newer = self._log
+        graph = newer.graph
+        log = OpLog(self._type.values)
+        if summary.events:
+            log.begin_after(summary.vector, summary.frontier, content)
+        for found in past:
+            if isinstance(found, tuple):
+                log.add(*found)
+            elif found.merge(log):
+                raise DecodeError("the older history has events without their parents")
+        wanted = (graph.base, joined(graph.base_vector(), {}), graph.ids(graph.root))
+        if (len(log), log.graph.version_vector(), log.graph.ids(log.graph.frontier)) != wanted:
+            raise DecodeError("the older history is not what led here")
+        main = made_of(self._type, log)
+        if main.content() != self._type.checkout(newer).content():
+            raise DecodeError("the older history makes another content than was here")
+        log.merge(newer, graph.base)
+        main.merge()
+        pending, typing = self._pending, self._main.caret.state
+        self._begin(log, main)
+        self._pending.take_over(pending)
+        main.caret.state = typing
+        self._starts.clear()
+        for branch in self._branches:
+            branch._move(log)
 
     def _after_older(self, runs: list[PackedRun]) -> list[PackedRun]:
         """The same runs for the log as it is: if need be the older history is read first."""
@@ -1055,7 +1152,7 @@ class Document:
     def _check(self) -> None:
         """Assert every invariant, and that a replay from nothing gives the same. For tests: O(events**2)."""
         with self._lock:
-            log = self._history()
+            log = self._known()
             log._check()
             self._main._check()
             assert self._main.version == log.graph.frontier, f"the content is at {self._main.version}"

@@ -238,6 +238,9 @@ class Link:
     is sent when there is one again. `error` is what ended the link for good: the other end refused it, say.
     `open_channel` raises an `OSError` if there is no connection now, an `EgwalkerError` if there never is.
 
+    `shallow`: a document in which nothing is yet begins with the content and what comes from then on; see
+    `Document.start`. Older history follows where something needs it, or with `history`.
+
     `on_presence(key, state)` is called when somebody's presence changes, `on_progress(remaining)` with how
     many events are still to come of what the other end had when it greeted.
     """
@@ -248,6 +251,7 @@ class Link:
         open_channel: Callable[[], Awaitable[Channel]],
         *,
         reconnect: bool = True,
+        shallow: bool = False,
         on_presence: Callable[[str, Any], None] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -256,6 +260,7 @@ class Link:
         self.presences: dict[str, Any] = {}
         self._open_channel = open_channel
         self._reconnect = reconnect
+        self._shallow = shallow
         self._on_presence = on_presence
         self._on_progress = on_progress
         self._session: Session | None = None
@@ -287,7 +292,19 @@ class Link:
             if session.peer_is_read_only and session.synced and not session.all_sent:
                 self._refuse_edits()
 
-        await self._confirmed(lambda s: s.acknowledged.received if s.synced else -1, check)
+        await self._confirmed(lambda s: s.acknowledged.received if s.settled else -1, check)
+
+    async def history(self) -> None:
+        """Fetch what was before `document.start`: then all history is here. Raises what ended the link."""
+        while True:
+            session = self._check_open()
+            if session is not None and session.synced:
+                if not self.document.start:
+                    return
+                session.fetch()
+                self._flush()
+            self._moved.clear()
+            await self._moved.wait()
 
     async def persisted(self) -> None:
         """Wait until the other end has made durable what is here now. Raises as `synced`.
@@ -345,12 +362,9 @@ class Link:
             wanted = self.document._events()
         session, messages = None, None  # how many messages it takes in this session
         while True:
-            if self.error is not None:
-                raise self.error
-            if self._closing or self._task is None or self._task.done():
-                raise SyncError("the link is closed")
-            if session is not self._session:
-                session, messages = self._session, None
+            at = self._check_open()
+            if session is not at:
+                session, messages = at, None
             if session is not None and session.greeted:
                 check(session)
                 if messages is None and not owes(session, wanted):
@@ -359,6 +373,14 @@ class Link:
                     return
             self._moved.clear()
             await self._moved.wait()
+
+    def _check_open(self) -> Session | None:
+        """The session, if there is a connection. Raises what ended the link."""
+        if self.error is not None:
+            raise self.error
+        if self._closing or self._task is None or self._task.done():
+            raise SyncError("the link is closed")
+        return self._session
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -396,7 +418,7 @@ class Link:
 
     async def _use(self, channel: Channel) -> None:
         """Talk over a channel until it ends."""
-        session = self._session = Session(self.document)
+        session = self._session = Session(self.document, shallow=self._shallow)
         for key, state in self._shown.items():
             session.show(key, state)
         self._talk = Talk(session, channel, self._tell)

@@ -32,7 +32,7 @@ COUNTER = 256
 BLANK = 1  # takes on the other's id
 DURABLE = 2  # will say what has become durable here
 READ_ONLY = 4  # what the other sends would be refused
-SHALLOW = 8  # who is blank begins with the content at a version, and what came after
+SHALLOW = 8  # has no events, and may begin with the content at a version, and what came after
 PLAIN = 16  # reads no compressed columns, and writes none
 NO_ACKS = 32  # does not want to be told what has been received
 

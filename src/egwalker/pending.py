@@ -120,6 +120,13 @@ class Pending:
             self.add(run)
         self.begin()
 
+    def take_over(self, other: "Pending") -> None:
+        """Let the runs wait here that wait in another one, whose graph is part of this one's."""
+        self._seen = len(self._graph)
+        for waiting in other._waiting.values():
+            self.add(waiting.run)
+        self.begin()
+
     def _clear(self) -> None:
         self.events = 0
         self._waiting.clear()

@@ -6,7 +6,7 @@ specifies the messages to the byte.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from egwalker import encoding
 from egwalker.cycore.columns import varint
@@ -46,8 +46,11 @@ from egwalker.messages import (
     encode_presence,
     encode_vector,
 )
+from egwalker.older import Older, is_empty
 from egwalker.shallow import encoded_start, latest_start
-from egwalker.versions import Run, VersionVector, ranges_since, subtract, to_local
+from egwalker.versions import Run, VersionVector, covers, joined, ranges_since, to_local
+
+T = TypeVar("T")
 
 UPDATES = (bytes([BACKLOG]), bytes([UPDATE]))
 CHUNK_EVENTS = 50_000
@@ -91,6 +94,12 @@ class Acknowledged(NamedTuple):
     durable: int
 
 
+class Deepened(NamedTuple):
+    """Older history came. `remaining`: how many events are still to come of what was asked for."""
+
+    remaining: int
+
+
 class Presence(NamedTuple):
     """Somebody's cursor, name, or what else they tell while they are there; None: they left."""
 
@@ -106,7 +115,7 @@ class Closed(NamedTuple):
 
 Encoded = dict[tuple[Any, ...], tuple[bytes, list[str], list[int]]]
 """Updates by their ranges and what was known before: their bytes, new names, and what is known after."""
-Event = Greeted | Changed | Synced | Acknowledged | Presence | Closed
+Event = Greeted | Changed | Synced | Acknowledged | Deepened | Presence | Closed
 Accept = Callable[[list[Run]], None]
 
 
@@ -118,7 +127,9 @@ class Session:
     document, and refuses them by raising an `EgwalkerError`. `durable`: this end says what has become
     durable, see `stored`. `presences`: how many the other end may show. `acks`: whether the other end should
     say what it has received; if not, `acknowledged` is of no use. `encoded`: what sessions of one document
-    may share, so that those who know the same encode an edit once.
+    may share, so that those who know the same encode an edit once. `shallow`: if the document has
+    no events, begin with the content, see `Document.start`, and ask for older history only where it is
+    needed, or when `fetch` is called.
 
     Call `receive` for each message that arrives, in order; send what `poll` returns until that is None, again
     after each `receive`, `stored` and `show`, and when the document has changed. What is not sent yet is not
@@ -147,6 +158,7 @@ class Session:
         presences: int = MAX_PRESENCES,
         acks: bool = True,
         encoded: Encoded | None = None,
+        shallow: bool = False,
     ) -> None:
         self.document = document
         self.can_read = can_read
@@ -163,7 +175,9 @@ class Session:
         self._acks = acks
         self._encoded = encoded
         self._durable = durable
-        self._accept = accept
+        self._shallow = shallow and can_write
+        self._older = Older(document, accept)
+        self._theirs: VersionVector = {}  # what the other end had at first
         self._presences = presences
         self._into, self._out = encoding.Link(), encoding.Link()
         self._answer: bytes | None = None  # why the link is closed
@@ -215,7 +229,16 @@ class Session:
             return False
         return self.greeted and self._at == self.document._events()
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that the other end had at first is in the document."""
+        return self.synced and not self._older.busy
+
     # --- what the transport tells ---------------------------------------------------------------------------
+
+    def fetch(self) -> None:
+        """Ask the other end for all history from before the version that the document begins at, if any."""
+        self._older.all_wanted = True
 
     def show(self, key: str, state: Any) -> None:
         """Tell the other end somebody's presence, which is not stored; None when they left.
@@ -246,7 +269,7 @@ class Session:
 
         What waits for parents is not in the document yet, and does not count.
         """
-        if self._settled < self._received and not self.document.pending:
+        if self._settled < self._received and not self._waiting():
             self._settled = self._received
         return self._settled
 
@@ -298,6 +321,7 @@ class Session:
         if not self._hello_sent:
             self._hello_sent = True
             return self._hello()
+        self._retry()
         if not self.greeted:
             return None
         confirm = confirm and self.unconfirmed
@@ -317,8 +341,10 @@ class Session:
                 self._note_identity()
             # What is held is the document's already: who may not read it has to send all.
             vector = document.version_vector if self.can_read else {}
+            self._older.start_due = self._shallow and document._type.positions and is_empty(document)
         flags = BLANK * self._hello_blank | DURABLE * self._durable | READ_ONLY * (not self.can_write)
         flags |= NO_ACKS * (not self._acks)
+        flags |= SHALLOW * self._older.start_due
         kind = document.kind.encode()
         self._out.add(list(vector))
         message = b"".join(
@@ -348,6 +374,8 @@ class Session:
         with document._lock:
             if self.can_read:
                 self._own(document._events())
+            if (fetch := self._older.request()) is not None:
+                return fetch
             if self._sends and self._start_due:
                 self._start_due = False
                 start = latest_start(document, self._compressed)
@@ -387,7 +415,7 @@ class Session:
             (heads, end), self._asked = self._asked, None
             start = encoded_start(self.document, end, self._compressed)
             begin = [start.end - 1] if start.end else []
-            self._past = joined_up(self.document._history().graph.diff(begin, heads).b_only)
+            self._past = joined_up(self.document._known().graph.diff(begin, heads).b_only)
             self._past_link = encoding.Link()
             return bytes([START]) + start.blob
         if not self._past:
@@ -400,6 +428,13 @@ class Session:
 
     def _own(self, end: int) -> None:
         """What was made before `end` and has not been looked at is for the other end."""
+        base = self.document._base()
+        if self._at < base:
+            # Another link has brought these, as ids only. The other end has them, or cannot get them here.
+            graph = self.document._log.graph
+            if not covers(self._theirs, joined(graph.base_vector(), {})):
+                graph.check_whole()
+            self._at = base
         if self._at < end:
             if self._live and self._live[-1][1] == self._at:
                 self._live[-1] = (self._live[-1][0], end)
@@ -411,7 +446,7 @@ class Session:
         self, ranges: list[tuple[int, int]], link: encoding.Link, *, runs: bool = True
     ) -> tuple[bytes, list[tuple[int, int]]]:
         """An update with the first of these ranges, and what is left of them. `SyncError` if too large."""
-        log = self.document._history()
+        log = self.document._known()
         taken, rest = split(ranges, self._chunk)
         if not log.values:
             return self._blob(log, taken, link, runs), rest
@@ -523,8 +558,14 @@ class Session:
         if kind == FETCH:
             self._fetch(message)
             return None
-        if kind in (START, PAST):
-            raise SyncError(f"{NAMES[kind]} came, which was not asked for")
+        if kind == START:
+            return self._begin(message[2:])
+        if kind == PAST:
+            with self.document._lock:
+                remaining = self._take(lambda: self._older.past(Reader(message, 2)))
+            self.document._deliver()
+            return Deepened(remaining)
+        self._older.start_due = False
         if kind == BACKLOG:
             reader = Reader(message, 2)
             remaining = reader.number()
@@ -561,13 +602,14 @@ class Session:
                 self._note_identity()
             if not self._identify(doc_id, bool(flags & BLANK)):
                 return self._close(None)
+            self._theirs = vector
+            self._start_due = self.can_read and bool(flags & SHALLOW) and not vector
             if self.can_read:
                 self._backlog = self._lacking(vector)
                 self._at = document._events()
         self.peer_is_durable = bool(flags & DURABLE)
         self.peer_is_read_only = bool(flags & READ_ONLY)
         self._compressed = not flags & PLAIN
-        self._start_due = self.can_read and bool(flags & BLANK and flags & SHALLOW)
         self.peer_wants_acks = not flags & NO_ACKS
         self._into.add(list(vector))
         self.greeted = True
@@ -601,12 +643,12 @@ class Session:
         if not document._events():
             return []
         if not vector:
+            if document._base() and not self._start_due:
+                document._log.graph.check_whole()
             return [(0, document._events())]
-        if document._older is not None and not any(
-            any(subtract(held, vector.get(agent, ()))) for agent, held in document.version_vector.items()
-        ):
+        if document._older is not None and covers(vector, document.version_vector):
             return []
-        return joined_up(ranges_since(document._history().graph, vector))
+        return joined_up(ranges_since(document._known().graph, vector))
 
     def _update(self, blob: bytes, remaining: int = 0) -> Event:
         if not self.can_write:
@@ -616,18 +658,45 @@ class Session:
         document = self.document
         with document._lock:
             encoded = encoding.parse_linked(blob, bytes.fromhex(document._id), self._into)
-            before, waiting = document._events(), document._pending.events
-            change = document._apply(encoded, self._accept)
-            after, left = document._events(), document._pending.events
-            if self.can_read and not waiting:
-                # With what waited before something else may have come in, which goes back with all of it.
-                self._own(before)
-                self._at = after
+            waiting = self._waiting()
+            change = self._take(lambda: self._older.take(encoded))
+            left = self._waiting()
         self._received += 1
         if not left or (left <= waiting and self._settled == self._received - 1):
             self._settled = self._received
         document._deliver()
         return Changed(change, remaining)
+
+    def _waiting(self) -> int:
+        """How many events wait, for their parents or for older history."""
+        return self.document._pending.events + self._older.late
+
+    def _take(self, take: Callable[[], T]) -> T:
+        """Let `take` bring in what came from the other end, which need not go back there."""
+        document = self.document
+        waiting = self._waiting()
+        if self.can_read:
+            self._own(document._events())
+        found = take()
+        if self.can_read and not waiting:
+            # Else something that waited may have come in, from elsewhere: it goes back with all of it.
+            self._at = document._events()
+        return found
+
+    def _retry(self) -> None:
+        """Bring in what waited for older history, if that is here by now."""
+        if self._older.busy:
+            with self.document._lock:
+                self._older.retry()
+            self.document._deliver()
+
+    def _begin(self, blob: bytes) -> Event:
+        """START came: where the document begins now, or will when the PASTs have come."""
+        document = self.document
+        with document._lock:
+            change = self._take(lambda: self._older.start(blob))
+        document._deliver()
+        return Deepened(0) if change is None else Changed(change, 0)
 
     def _fetch(self, message: bytes) -> None:
         """The other end begins in the middle and asks for what was before."""
@@ -643,7 +712,7 @@ class Session:
         if not heads:
             raise SyncError("there is no history before the root to ask for")
         with self.document._lock:
-            graph = self.document._history().graph
+            graph = self.document._known().graph
             begin, kept = to_local(graph, heads), to_local(graph, wanted)
             self._asked = begin, graph.last_critical(min(begin + kept)) + 1 if kept else 0
 

@@ -33,7 +33,7 @@ class Start(NamedTuple):
 
 
 def latest_start(document: Document, compressed: bool) -> Start | None:
-    """What a blank document should begin with, None if with nothing. The caller holds the lock.
+    """What an empty document should begin with, None if with nothing. The caller holds the lock.
 
     O(content) if the document has one head, else O(events, in runs). Soon after somebody else has begun O(1).
     """
@@ -46,7 +46,7 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
     heads = len(document._version())
     end = n
     if heads > 1:
-        log = document._history()
+        log = document._known()
         end = log.graph.last_critical(n - 1) + 1
         if (n - end > MOST_AFTER or log.erased) and heads <= MAX_HEADS:
             end = n
@@ -56,7 +56,7 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
 
 def is_start(document: Document, end: int) -> bool:
     """Whether every event is one of the local versions before `end`, or follows all of them."""
-    return end == document._events() or document._history().graph.is_critical(end - 1)
+    return end == document._events() or document._known().graph.is_critical(end - 1)
 
 
 def encoded_start(document: Document, end: int, compressed: bool) -> Start:
@@ -90,7 +90,7 @@ def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
         cached = document._cached
         content = document._type.cached(document._main) if cached is None else cached
     else:
-        log = document._history()
+        log = document._known()
         checkout = document._type.checkout(log)
         checkout.merge([end - 1] if end else [])
         content, version = document._type.cached(checkout), checkout.ids
@@ -104,7 +104,7 @@ def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
 
 def vector_before(graph: Graph, end: int) -> VersionVector:
     """The version vector of the local versions before `end`. O(runs)."""
-    found: VersionVector = {}
-    for run in graph.runs(0, end):
+    found: VersionVector = graph.base_vector()
+    for run in graph.runs(graph.base, end):
         found.setdefault(run.agent, []).append((run.seq, run.seq + run.end - run.start))
     return joined(found, {})

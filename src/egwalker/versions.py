@@ -128,6 +128,15 @@ def joined(a: VersionVector, b: VersionVector) -> VersionVector:
     return found
 
 
+def covers(vector: VersionVector, other: VersionVector) -> bool:
+    """Whether a version vector has all that another one has. O(ranges).
+
+    >>> covers({"a": [(0, 5)]}, {"a": [(1, 2), (4, 5)]}), covers({"a": [(0, 5)]}, {"a": [(4, 6)]})
+    (True, False)
+    """
+    return not any(any(subtract(ranges, vector.get(agent, ()))) for agent, ranges in other.items())
+
+
 # --- between ids and local versions -------------------------------------------------------------------------
 
 
