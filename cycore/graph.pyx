@@ -248,10 +248,10 @@ cdef class Graph:
         if n == self.root_.n and version[0] == self.root_.at[0]:
             return 0
         with gil:
-            before = "%s:%d" % self.name(version[0]) if n else "the root"
-            root = ", ".join(["%s:%d" % self.name(self.root_.at[i]) for i in range(self.root_.n)])
+            root = ",".join(["%s:%d" % self.name(self.root_.at[i]) for i in range(self.root_.n)])
+            before = f", such as {self.name(version[0])[0]}:{self.name(version[0])[1]}" if n else ""
             raise HistoryError(
-                f"this document begins at version {root}; {before} is before that, and needs the history to be fetched first"
+                f"this document begins at {root}; what was before{before} has not been fetched: `Link.history` does that"
             )
 
     # --- adding -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -176,12 +177,13 @@ def test_what_does_not_follow_the_start_is_refused_without_a_link() -> None:
         if version == server.version:
             assert client.receive(late)
             continue
-        for take in (
-            lambda late=late: client.receive(late),
-            lambda other=other: client.merge(other),
-            lambda other=other: client.apply(other.encode(server.version_vector)),
-            lambda other=other: client.apply(other.encode()),
-        ):
+        takes: list[Callable[[], object]] = [
+            partial(client.receive, late),
+            partial(client.merge, other),
+            partial(client.apply, other.encode(server.version_vector)),
+            partial(client.apply, other.encode()),
+        ]
+        for take in takes:
             before = (client.content, client.version_vector, client.pending)
             with pytest.raises(HistoryError):
                 take()
@@ -235,14 +237,13 @@ def test_event_for_event_what_others_have(kind: str) -> None:
                     other.merge(rng.choice([*others, twin]))
             else:
                 since = client.version_vector
-                take = rng.choice(
-                    (
-                        lambda other=other: client.merge(other),
-                        lambda other=other: client.apply(other.encode()),
-                        lambda other=other, since=since: client.apply(other.encode(since)),
-                        lambda other=other, since=since: client.receive(other.history(since)),
-                    )
-                )
+                takes: list[Callable[[], object]] = [
+                    partial(client.merge, other),
+                    partial(client.apply, other.encode()),
+                    partial(client.apply, other.encode(since)),
+                    partial(client.receive, other.history(since)),
+                ]
+                take = rng.choice(takes)
                 try:
                     take()
                     twin.merge(other)
@@ -557,13 +558,14 @@ def start_of(document: Document, number: int = 1, **changed: Any) -> bytes:
 
 def test_starts_that_are_refused() -> None:
     server = one_start()
-    for changed, text in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"doc_id": "ff" * 16}, "of document ffff"),
         ({"kind": "list"}, "kind 'list'"),
         ({"events": 5}, "does not have 5 events"),
         ({"events": 0, "agents": [], "vector": {}, "frontier": ()}, "has content"),
         ({"events": 0, "agents": [], "vector": {}, "frontier": (), "content": ""}, "nothing to begin with"),
-    ]:
+    ]
+    for changed, text in wrong:
         _, right, _ = asking(server)
         refused(right, start_of(server, **changed), text)
     many = {f"agent {number:03}": [(0, 1)] for number in range(101)}
