@@ -327,6 +327,10 @@ class TestListening:
         await said(one, "#news", "Guest [0-9]+ came$")
         await two.close()
         await said(one, "#news", "Guest [0-9]+ left$")
+        await site.server.kill()
+        await said(one, "#news", "^Offline – all changes saved$")
+        await site.server.start()
+        await said(one, "#news", "^All changes saved$")
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     async def test_contrast(self, site: Site, scheme: str) -> None:
@@ -456,9 +460,9 @@ class TestOffline:
             await page.tab.get_by_role("button", name="Save my text as a file").click()
         path = await (await download.value).path()
         assert path.read_text() == "mine and more"
-        page.tab.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+        await page.tab.get_by_role("button", name="Forget what is kept").click()
         async with page.tab.expect_navigation():
-            await page.tab.get_by_role("button", name="Forget").click()
+            await page.tab.get_by_role("button", name="Forget it: what is not on the server").click()
         await page.ready()
         await page.until_text("another")
 

@@ -88,19 +88,29 @@ function saying() {
   return unsaved ? ["busy", "Saving…"] : ["saved", "All changes saved"];
 }
 
-let patience = 0;
 let first = true;
+let told = "saved"; // the last state that was read aloud
+let telling = 0;
 
 function showStatus() {
   const [state, said] = first && !link.status.connected && !keeper.found && !link.status.error
     ? ["busy", "Opening…"] : saying();
   for (const one of ["saved", "busy", "offline", "stopped"]) document.body.classList.toggle(one, one === state);
-  clearTimeout(patience);
-  // What is saved at once need not flicker, and need not be read aloud.
-  const show = () => { if (status.textContent !== said) status.textContent = said; };
-  if (state === "busy" && status.textContent === "All changes saved") patience = setTimeout(show, 0);
-  else show();
+  if (status.textContent !== said) {
+    status.textContent = said;
+    tell(state);
+  }
   historyButton.disabled = !link.status.connected;
+}
+
+/** Have it read aloud if it has come to stay: not each word that is saved, but that nothing is any more. */
+function tell(state) {
+  clearTimeout(telling);
+  if (state === "busy" || (state === "saved" && told === "saved")) return;
+  telling = setTimeout(() => {
+    told = state;
+    news.textContent = status.textContent;
+  }, 1000);
 }
 
 link.on("status", () => {
@@ -159,8 +169,13 @@ function fail(error) {
       setTimeout(() => URL.revokeObjectURL(file), 10_000);
     });
     const drop = element("button", { type: "button" }, "Forget what is kept in this browser");
+    let sure = false;
     drop.addEventListener("click", async () => {
-      if (!confirm("What was typed here and is not on the server will be gone. Forget it?")) return;
+      if (!sure) {
+        sure = true;
+        drop.textContent = "Forget it: what is not on the server will be gone";
+        return;
+      }
       await discardKept(url);
       location.reload();
     });
