@@ -38,7 +38,7 @@ cdef class LiveWindow:
 
     cdef void close(self) noexcept nogil
     cdef int keep(self) except -1 nogil
-    cdef void typed(self, int64_t lv, int64_t end, bint apart) noexcept nogil
+    cdef int typed(self, int64_t lv, int64_t end, bint apart) except -1 nogil
     cdef bint go_on(self, const int64_t* version, Py_ssize_t n) except -1 nogil
     cdef bint fits(self, bint* calm) noexcept nogil
     cdef int take_in(self, int64_t lv, int64_t end, const int64_t* parents, Py_ssize_t n, bint emit) except -1 nogil

@@ -112,10 +112,13 @@ cdef class LiveWindow:
         self.prepared = self.walker.piece[self.walker.at].end - 1
         return 0
 
-    cdef void typed(self, int64_t lv, int64_t end, bint apart) noexcept nogil:
-        """Events `lv:end` were made here, on top of all that the document has, or `apart` of an older one. O(1)."""
+    cdef int typed(self, int64_t lv, int64_t end, bint apart) except -1 nogil:
+        """Events `lv:end` were made here, on top of all that the document has, or `apart` of an older one. O(heads)."""
         if self.open:
-            if lv != self.held or not apart and end - self.mark > self.patience():
+            if apart:
+                self.mark = end
+                assign(&self.mark_version, self.graph.heads.front.at, self.graph.heads.front.n)
+            if lv != self.held or end - self.mark > self.patience():
                 self.close()
             self.held = end
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from conftest import FIXTURES
+from oracle import Sequence, Txn
+from scripted import play
 from typists import Session
 
 from egwalker import (
@@ -349,3 +354,19 @@ class TestDocuments:
         assert parents(ann) == (("ann", 7), ("ann", 8))
         with pytest.raises(AgentError):
             bob.fork("bob")
+
+
+SCRIPTS = json.loads((FIXTURES / "deferral.json").read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[script["name"] for script in SCRIPTS])
+def test_scripted_sessions(script: dict[str, Any]) -> None:
+    """Those that `egwalker.js` plays too."""
+    docs, events = play(script)
+    oracle = Sequence()
+    oracle.receive([Txn(*run) for run in docs[0].history()])
+    assert oracle.content() == script["text"]
+    assert events == script["events"]
+    for doc in docs:
+        assert doc.content == script["text"]
+        doc._check()

@@ -192,6 +192,35 @@ async def test_with_a_program(site: Site) -> None:
     assert sorted(text.split()) == sorted([f"python{word}" for word in range(60)] + words_of(0, 15).split())
 
 
+async def test_what_is_typed_in_one_go_is_one_group(site: Site) -> None:
+    """Others' events are seen at once, and followed when the caret has been moved by key or mouse."""
+    await start_with(site, "notes", "one two")
+    (page,) = await site.couple(1, "notes")
+    doc = Document(agent="program")
+    async with link(site.server.url_of("notes"), doc) as linked:
+        async with asyncio.timeout(10):
+            await linked.synced()
+        await page.press("End")
+        await page.type("!")
+        await page.until_status(SAVED)
+        doc.insert(0, "> ")
+        await page.until_text("> one two!")
+        await page.type("!")
+        await page.until_status(SAVED)
+        await until_version(doc, 2)
+        await page.press("ArrowLeft", "ArrowRight")
+        await page.type("!")
+        await until_version(doc, 1)
+        assert doc.content == "> one two!!!"
+
+
+async def until_version(doc: Document, heads: int) -> None:
+    async def there() -> bool:
+        return len(doc.version) == heads
+
+    await until(there, f"there are not {heads} heads: {doc.version}")
+
+
 # --- without a connection -----------------------------------------------------------------------------------
 
 

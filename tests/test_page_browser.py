@@ -562,6 +562,33 @@ class TestBindings:
         await area.focus()
         return page, area.input_value
 
+    async def test_what_is_typed_in_one_go_is_one_group(
+        self, chromium: Browser, tmp_path: Path, example: web.Application
+    ) -> None:
+        """In a textarea, until its caret is moved; in the page's editor a test of live editing sees to it."""
+        async with embedded(chromium, example, tmp_path) as site:
+            page, value = await self.box(await site.person("ann"), site)
+            doc = Document(agent="program")
+            linked = connect(f"{site.server.url}documents/notes", doc)
+            assert isinstance(linked, Link)
+
+            async def until_state(text: str, heads: int) -> None:
+                async def there() -> bool:
+                    return await value() == doc.content == text and len(doc.version) == heads
+
+                await until(there, f"{doc.content!r} at {doc.version}, not {text!r}")
+
+            async with linked:
+                await page.type("one")
+                await until_state("one", 1)
+                doc.insert(0, "> ")
+                await until_state("> one", 1)
+                await page.type("!")
+                await until_state("> one!", 2)
+                await page.press("ArrowLeft", "ArrowRight")
+                await page.type("!")
+                await until_state("> one!!", 1)
+
     async def test_both(self, chromium: Browser, tmp_path: Path, example: web.Application) -> None:
         async with embedded(chromium, example, tmp_path) as site:
             one, value = await self.box(await site.person("ann"), site)

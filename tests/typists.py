@@ -71,9 +71,9 @@ class Typist:
     def erase(self, before: int, behind: int) -> bool:
         """Delete elements before and behind the caret; one of the two is 0."""
         start, length = self.caret - before, before + behind
-        first = start + 1 if before else start
-        passed = self.changed[first : first + length]
-        on = self.goes_on == self.caret and not any(passed)
+        # The document cannot know on which side of the elements a plain position was meant to be.
+        first = start + 1 if self.goes_on == start + length else start
+        on = self.goes_on in (start, start + length) and not any(self.changed[first : first + length])
         if not on:
             self.interrupt()
         if self.cursor is None:

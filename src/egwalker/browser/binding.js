@@ -108,6 +108,8 @@ export function binding({
     }
 
     update(update) {
+      // Moved by key or mouse: what is typed now follows all that one sees.
+      if (update.transactions.some((one) => one.isUserEvent("select") && !one.docChanged && one.selection)) this.doc.adopt();
       if (update.docChanged) {
         this.mine = true;
         try {

@@ -1,5 +1,6 @@
 /** A text that several people edit, each in a replica of their own. */
 
+import { Caret } from "./caret.js";
 import * as codec from "./codec.js";
 import { ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, PendingError, report } from "./errors.js";
 import { Graph, IN_BASE, MAX_SEQ, UNKNOWN, checkName, hasLoneSurrogate, subtract } from "./graph.js";
@@ -29,9 +30,10 @@ export class TextDocument {
   /**
    * `agent`: who edits here; two replicas must never edit under one name at the same time. By default a random one.
    * `id`: which document this is; without one, the document takes on that of whom it is first linked to.
-   * @param {{agent?: string, id?: string}} [options]
+   * `defer`: whether what is typed on keeps the parents that it began with, see `adopt`.
+   * @param {{agent?: string, id?: string, defer?: boolean}} [options]
    */
-  constructor({ agent = `web-${random(8)}`, id } = {}) {
+  constructor({ agent = `web-${random(8)}`, id, defer = true } = {}) {
     checkName(agent);
     if (id !== undefined && !/^[0-9a-f]{32}$/.test(id)) throw new IdentityError(`an id has 32 hexadecimal digits, unlike ${JSON.stringify(id)}`);
     this.agent = agent;
@@ -42,6 +44,8 @@ export class TextDocument {
     this._graph = new Graph();
     this._log = new OpLog();
     this._text = new Text();
+    this._caret = new Caret();
+    this._defer = Boolean(defer);
     /** The text at the graph's base. */
     this._baseText = "";
     /** @type {Walk | null} */
@@ -172,9 +176,36 @@ export class TextDocument {
 
   /** @param {number} kind @param {number} pos @param {number} length @param {string} text */
   #append(kind, pos, length, text) {
-    const agent = this._graph.agentNumber(this.agent);
-    this._log.push(kind, pos, length, text);
-    this._graph.append(agent, this._graph.nextSeq(this.agent), this._graph.heads.slice(), length);
+    const graph = this._graph;
+    const caret = this._caret;
+    const agent = graph.agentNumber(this.agent);
+    const seq = graph.nextSeq(this.agent);
+    if (caret.apart && !(seq === caret.next && caret.goesOn(pos, kind === TYPE ? 0 : length))) caret.apart = false;
+    const parents = caret.apart ? [graph.lvOf(this.agent, seq - 1)] : graph.heads.slice();
+    this._log.push(kind, caret.apart ? pos + caret.shift : pos, length, text);
+    graph.append(agent, seq, parents, length);
+    if (this._defer) caret.typed(seq + length, kind === TYPE ? pos + length : pos, kind === TYPE ? length : -length);
+  }
+
+  /**
+   * Whether what is typed on where the last edit ended, or erased there, follows the edits before it alone, though others'
+   * are in the text already: see `adopt`.
+   */
+  get defer() {
+    return this._defer;
+  }
+
+  set defer(defer) {
+    this._defer = Boolean(defer);
+    this._caret.close();
+  }
+
+  /**
+   * Let the next edit follow all that is in the document, wherever it is. To be called when the caret is moved by key or
+   * mouse: what is typed in one go then stays one group, until others change something right at the caret.
+   */
+  adopt() {
+    this._caret.close();
   }
 
   /** Edits within `fn` are one change to subscribers, with this origin. Returns what `fn` does. @template T @param {() => T} fn @param {unknown} [origin] */
@@ -245,6 +276,7 @@ export class TextDocument {
     /** @type {Edit[]} */
     const edits = [];
     for (const step of steps) addEdit(edits, take(this._text, this._log, step));
+    if (this._graph.n > n) this._caret.follow(steps);
     const change = { local: false, edits, origin };
     settled?.();
     if (edits.length) this.#deliver(change);

@@ -107,6 +107,8 @@ export function bindTextarea(textarea, link, me = {}) {
   let mine = false;
   let text = shown(doc.text);
   textarea.value = text;
+  /** Where the selection is if nobody moves it. */
+  let place = [-1, -1];
 
   const teller = new Teller(link, me, () => {
     if (composing) return null;
@@ -137,6 +139,18 @@ export function bindTextarea(textarea, link, me = {}) {
     textarea.value = text;
     textarea.setSelectionRange(start, end, selectionDirection ?? undefined);
     textarea.scrollTop = scrollTop;
+    place = [start, end];
+  };
+
+  /** The selection may have changed. Moved by key or mouse: what is typed now follows all that one sees. */
+  const selected = () => {
+    const { selectionStart: start, selectionEnd: end } = textarea;
+    if (document.activeElement !== textarea) return;
+    if (!composing && textarea.value === text && (start !== place[0] || end !== place[1])) {
+      place = [start, end];
+      doc.adopt();
+    }
+    teller.changed();
   };
 
   /** What was typed enters the document. */
@@ -150,6 +164,7 @@ export function bindTextarea(textarea, link, me = {}) {
       text = textarea.value;
       undo.undone = [];
       edit([one]);
+      place = [selectionStart, selectionEnd];
       if (text !== shown(doc.text)) show(selectionStart, selectionEnd);
     } else {
       // It was typed into a text that others have edited since: each letter that it deletes is where it is now.
@@ -221,7 +236,7 @@ export function bindTextarea(textarea, link, me = {}) {
       if (key === "y" || event.shiftKey) back(undo.undone, undo.done);
       else back(undo.done, undo.undone);
     }],
-    [document, "selectionchange", () => document.activeElement === textarea && teller.changed()],
+    [document, "selectionchange", selected],
   ];
 
   /** Nothing came of what was composed, and others have edited meanwhile. */
