@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from deliver import DOC_ID
 from oracle import Graph, Id, Version, total_order
 
 from egwalker import ContentError, Document, hookimpl
@@ -171,7 +172,7 @@ class Peers:
     def __init__(self, rng: Random, kind: str, count: int) -> None:
         self.rng = rng
         self.book = Book(kind)
-        first = Document(kind, agent="ann")
+        first = Document(kind, agent="ann", id=DOC_ID)
         others = ("bob", "Cy", "dé", "\U0001f600eve")[: count - 1]
         self.documents = [first, *[first.fork(agent) for agent in others]]
 

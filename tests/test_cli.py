@@ -250,6 +250,64 @@ class TestLog:
         ]
 
 
+class TestOperations:
+    """The total order, and documents that are made in it."""
+
+    def plan(self) -> None:
+        alice = Document("map", agent="alice", id="1" * 32)
+        alice.perform({"set": ["when"], "to": "Sunday"})
+        bob = alice.fork("bob")
+        alice.perform({"set": ["where"], "to": "the lake"})
+        bob.perform({"remove": ["when"]})
+        for doc in (alice, bob):
+            Path(f"{doc.agent}.json").write_bytes(json_history.dumps(doc))
+
+    def test_groups(self, run: Runner) -> None:
+        self.plan()
+        merged = run.done("merge", "alice.json", "bob.json", "-o", "plan.egw")
+        assert "2 agents, 3 operations" in merged.out
+        result = run.done("log", "plan.egw", "--groups")
+        assert result.out == "alice:0..1  clock 0\nbob:0  clock 1\n"
+        assert result.err == "plan.egw: 2 groups, 3 events by 2 agents, 3 operations\n"
+        result = run.done("log", "plan.egw", "--groups", "--json")
+        assert [json.loads(line) for line in result.out.splitlines()] == [
+            {"agent": "alice", "seq": 0, "len": 2, "clock": 0},
+            {"agent": "bob", "seq": 0, "len": 1, "clock": 1},
+        ]
+        document("text.json", "eve", "hello")
+        assert run.done("log", "text.json", "--groups").out == "eve:0..4  clock 0\n"
+
+    def test_reading(self, run: Runner) -> None:
+        self.plan()
+        run.done("merge", "alice.json", "bob.json", "-o", "plan.egw")
+        result = run.done("cat", "plan.egw")
+        assert result.out == '{"where":"the lake"}\n'
+        assert result.err == "plan.egw at alice:1,bob:0: 3 operations\n"
+        result = run.done("cat", "plan.egw", "--at", "alice:0")
+        assert result.out == '{"when":"Sunday"}\n'
+        assert result.err == "plan.egw at alice:0: 1 operation\n"
+        result = run.done("log", "alice.json")
+        assert result.out == (
+            'alice:0..1  after root  {"set":["when"],"to":"Sunday"}; {"set":["where"],"to":"the lake"}\n'
+        )
+        assert "operations" in run.done("stat", "plan.egw").err
+        assert json.loads(run.done("stat", "plan.egw", "--json").out)["kind"] == "map"
+        assert "is sound" in run.done("verify", "plan.egw").out
+        run.done("export", "plan.egw", "again.json.gz")
+        run.done("import", "again.json.gz", "again.egw")
+        assert run.done("cat", "again.egw").out == '{"where":"the lake"}\n'
+
+    def test_what_cannot_be(self, run: Runner) -> None:
+        self.plan()
+        assert "no plain text form" in run.refused("export", "alice.json", "alice.txt")
+        assert "'map'" in run.refused("export", "alice.json", "alice.dt")
+        assert "no positions" in run.refused("blame", "alice.json")
+        document("text.json", "eve", "hello")
+        assert "kind" in run.refused("merge", "alice.json", "text.json", "-o", "both.egw")
+        Path("bad.json").write_text(Path("alice.json").read_text().replace('"set":["when"]', '"set":"when"'))
+        assert "txn 0: ops: {'set': 'when'" in run.refused("cat", "bad.json")
+
+
 class TestStat:
     def test_json(self, run: Runner) -> None:
         doc = document("a.json", "alice", "hello")

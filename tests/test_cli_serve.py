@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from egwalker.formats import load
+from egwalker import Document
+from egwalker.formats import load, save
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "examples" / "plugin"
@@ -133,3 +134,20 @@ def test_what_cannot_be(tmp_path: Path, arguments: tuple[str, ...], why: str) ->
     done = egwalker(*[argument.format(tmp_path / "documents") for argument in arguments], status=2)
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_documents_of_operations(start: Start, tmp_path: Path) -> None:
+    """Two people's maps on a server, where the later one comes first."""
+    url = start(tmp_path / "documents", "--kind", "map") + "plan"
+    alice = Document("map", agent="alice")
+    alice.perform({"set": ["when"], "to": "Sunday"})
+    bob = alice.fork("bob")
+    bob.perform({"set": ["when"], "to": "Monday"})
+    alice.perform({"set": ["where"], "to": "the lake"})
+    for doc in (bob, alice):
+        save(doc, tmp_path / f"{doc.agent}.egw")
+        egwalker("export", tmp_path / f"{doc.agent}.egw", url)
+    assert json.loads(egwalker("cat", url).stdout) == {"when": "Monday", "where": "the lake"}
+    assert egwalker("log", "--groups", url).stdout == "alice:0..1  clock 0\nbob:0  clock 1\n"
+    with urllib.request.urlopen(url) as answer:
+        assert json.load(answer) == {"when": "Monday", "where": "the lake"}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ import replayed as book
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replayed import KINDS, Peers, Plugin
+from test_damage import Form, Parts, damaged, mutate
 
 import egwalker
 from egwalker import (
@@ -19,6 +21,7 @@ from egwalker import (
     ConflictError,
     DecodeError,
     Document,
+    IdentityError,
     KindError,
     OperationError,
     PluginError,
@@ -536,3 +539,64 @@ def test_the_order_of_keys_is_the_same_everywhere() -> None:
     doc = Document("map")
     doc.perform({"set": ["q"], "to": {"z": 1, "a": [{"y": 1, "x": 2}]}})
     assert repr(doc.content) == "{'q': {'a': [{'x': 2, 'y': 1}], 'z': 1}}"
+
+
+def forms(kind: str) -> dict[str, Form]:
+    """A whole document, an update and a single run."""
+    peers = Peers(Random(kind), kind, 3)
+    for _ in range(12):
+        peers.step()
+    peers.converge()
+    doc = peers.documents[0]
+    half = doc.vector_at(doc.version_at(doc.events // 2))
+    part = Document(kind, agent="part", id=doc.id)
+    part.receive(doc.history())
+    before = part.version_vector
+    peers.perform(doc)
+
+    def replica() -> Document:
+        found = Document(kind, agent="target", id=doc.id)
+        found.merge(part)
+        return found
+
+    return {
+        "whole": Form(doc.encode(), kind, lambda: Document(kind, agent="target", id=doc.id)),
+        "update": Form(doc.encode(since=half), kind, replica),
+        "run": Form(doc.encode(since=before), kind, replica),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["whole", "update", "run"])
+def test_damage(kind: str, name: str) -> None:
+    """Any byte changed: the checksums find it. Anything in the columns: an error, or a sound document."""
+    form = forms(kind)[name]
+    doc = form.target()
+    before = everything(doc)
+    for wrong in islice(damaged(form.data), 0, None, 7):
+        if wrong == form.data:
+            continue
+        with pytest.raises((DecodeError, IdentityError)):
+            doc.apply(wrong)
+        assert everything(doc) == before
+    rng = Random(f"{kind}{name}")
+    parts = Parts.of(form)
+    found: Counter[str] = Counter()
+    for _ in range(150):
+        wrong_parts = parts
+        for _ in range(rng.choice((1, 1, 2))):
+            field = rng.choice(wrong_parts.fields())
+            wrong_parts = wrong_parts.put(field, mutate(rng, wrong_parts.get(field)))
+        doc = form.target()
+        before = everything(doc)
+        try:
+            doc.apply(wrong_parts.build())
+        except egwalker.EgwalkerError as error:
+            assert everything(doc) == before
+            found[type(error).__name__] += 1
+        else:
+            doc.verify()
+            assert Document.decode(doc.encode()).content == doc.content
+            found["applied"] += 1
+        doc._check()
+    assert found["DecodeError"] > 50

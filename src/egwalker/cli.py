@@ -251,7 +251,10 @@ def cat(args: argparse.Namespace) -> None:
 def blame(args: argparse.Namespace) -> None:
     """Show who wrote what of a document: a line for each piece of it, from its start to its end."""
     document, version, content = past(args)
-    spans = document.blame(version)
+    try:
+        spans = document.blame(version)
+    except EgwalkerError as error:
+        raise FailureError(f"cannot blame {args.document}: {reason(error)}") from error
     at = 0
     for agent, start, end in spans:
         length = end - start

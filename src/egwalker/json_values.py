@@ -9,15 +9,23 @@ MAX_DEPTH = 200
 """How deep a value may be nested. Python's own limit depends on how deep its caller is nested already; this
 one is far enough from it for every process to be able to read what another one wrote."""
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes another one for each value."""
+
 
 def to_json(value: Any, what: str) -> str:
-    """The JSON text of a value; `ContentError`, naming it by `what`, if there is none.
+    """The JSON text of a value; `ContentError`, naming it by `what`, if there is none."""
+    return there_and_back(value, what)[0]
+
+
+def there_and_back(value: Any, what: str) -> tuple[str, Any]:
+    """The JSON text of a value, and a copy of the value; `ContentError`, naming it by `what`.
 
     There is none for what JSON cannot say or would say differently: other types, tuples and keys that are no
     strings within a value, NaN and infinities, lone surrogates, nesting deeper than `MAX_DEPTH`.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = ENCODER.encode(value)
         text.encode()
         back = json.loads(text) if isinstance(value, (list, tuple, dict)) else value
     except UnicodeEncodeError as error:
@@ -30,7 +38,7 @@ def to_json(value: Any, what: str) -> str:
         elif text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
             reason = f"it is nested more than {MAX_DEPTH} deep"
         else:
-            return text
+            return text, back
     raise ContentError(f"{what} is not a JSON value: {reason}")
 
 

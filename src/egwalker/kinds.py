@@ -13,7 +13,7 @@ from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import ContentError, KindError, OperationError
 from egwalker.cycore.oplog import OpLog
 from egwalker.events import Edit
-from egwalker.json_values import to_json
+from egwalker.json_values import there_and_back
 from egwalker.replayed import Replay, no_positions, said
 from egwalker.types import Packed, ReplayedType, SequenceType
 
@@ -86,20 +86,20 @@ class Replayed:
         """The JSON text of each operation. `OperationError`, naming it, for what the type does not take."""
         if not isinstance(ops, (list, tuple)):
             raise ContentError(f"operations come in a list, not in a {type(ops).__name__}")
-        return [self._pack_one(op) for op in ops]
+        return [self._pack_one(op)[0] for op in ops]
 
-    def _pack_one(self, op: Any) -> str:
+    def _pack_one(self, op: Any) -> tuple[str, Any]:
+        """The JSON text of an operation, and a copy that it says."""
         try:
-            text = to_json(op, f"operation {op!r:.200}")
+            text, copy = there_and_back(op, "an operation")
         except ContentError as error:
-            raise OperationError(str(error)) from None
+            raise OperationError(f"{op!r:.200}: {error}") from None
         try:
-            # A copy: what is checked is what is kept.
-            self.provided.check(json.loads(text))
+            self.provided.check(copy)
         except Exception as error:
             why = str(error) if isinstance(error, ContentError) else said(error)
             raise OperationError(f"{op!r:.200} is no operation of a {self.name}: {why}") from error
-        return text
+        return text, copy
 
     def unpack(self, packed: Any) -> list[Any]:
         """The operations, made anew at each call."""
@@ -123,8 +123,8 @@ class Replayed:
 
     def perform(self, checkout: Any, agent: str, op: Any) -> Edit:
         """Have an agent perform an operation at a checkout. `OperationError`: nothing changes."""
-        text = self._pack_one(op)
-        return Edit(checkout.perform(agent, text), 0, [json.loads(text)])
+        text, copy = self._pack_one(op)
+        return Edit(checkout.perform(agent, text), 0, [copy])
 
     def rewound(self, edits: Items[Edit], checkout: Any) -> int:
         """How many operations were undone at one time, at most, to make room for `edits`."""
