@@ -7,7 +7,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,10 +20,11 @@ from server_crash import crash
 from serving import FakePlaces, Running, files, free_port, link, raw, running, serving, until
 
 from egwalker import DecodeError, Document, SyncError, hookimpl
+from egwalker import hub as hub_module
 from egwalker.egw_file import EgwFile
 from egwalker.hub import Permission
 from egwalker.links import Channel, Link
-from egwalker.messages import ACK, DONE, MAX_MESSAGE
+from egwalker.messages import ACK, DONE, FETCH, MAX_MESSAGE, UPDATE, encode_presence
 from egwalker.plugin_manager import manager
 from egwalker.session import Greeted, Presence, Session
 from egwalker.transports import aiohttp as transport
@@ -623,6 +624,39 @@ def test_messages_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
                 await hurrying
 
     asyncio.run(main())
+
+
+def test_a_presence_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[Any] = []
+
+    def count(key: str, state: Any) -> bytes:
+        encoded.append(state)
+        return encode_presence(key, state)
+
+    monkeypatch.setattr(hub_module, "encode_presence", count)
+
+    async def main() -> None:
+        async with running(FakePlaces()) as server, AsyncExitStack() as stack:
+            links = [link(server.url + "x", Document(agent=f"a{i}")) for i in range(5)]
+            for one in links[:4]:
+                await stack.enter_async_context(one)
+            links[0].show({"at": 1})
+            await until(lambda: all(one.presences == {"a0": {"at": 1}} for one in links[1:4]))
+            await stack.enter_async_context(links[4])
+            await until(lambda: links[4].presences == {"a0": {"at": 1}})
+            assert encoded == [{"at": 1}]
+            links[0].show(None)
+            await until(lambda: not any(one.presences for one in links))
+            assert encoded == [{"at": 1}, None]
+
+    asyncio.run(main())
+
+
+def test_what_messages_count() -> None:
+    """An answer to FETCH takes long to make: few are asked for at once."""
+    assert transport.cost_of(bytes([UPDATE, 0])) == transport.cost_of(b"") == 1.0
+    assert transport.cost_of(bytes([ACK, 0])) < 1.0 < transport.cost_of(bytes([FETCH, 0]))
+    assert transport.BURST / transport.FETCH_COST <= 20
 
 
 def test_plugins_are_asked(tmp_path: Path) -> None:

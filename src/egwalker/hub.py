@@ -159,7 +159,8 @@ class Room:
     def _confirm(self) -> None:
         """Tell those who sent edits that these have come."""
         for peer in self._to_confirm:
-            peer.talk.flush()
+            if peer.session.unconfirmed:
+                peer.talk.flush()
         self._to_confirm.clear()
 
     async def _keep(self) -> None:

@@ -371,6 +371,8 @@ class Session:
     def _next(self) -> bytes | None:
         """The next message with events or presence, or DONE."""
         document = self.document
+        if self._idle and (not self.can_read or self._at == document._events()):
+            return None  # as it is for most sessions most of the time
         with document._lock:
             if self.can_read:
                 self._own(document._events())
@@ -396,6 +398,12 @@ class Session:
                     self._turns = self._turns[i + 1 :] + self._turns[: i + 1]
                     return message
         return None
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing is to be sent, but for what the document got since it was looked at."""
+        due = self._live or self._backlog or self._to_show or self._past
+        return self._done_sent and not due and self._asked is None
 
     @property
     def _sends(self) -> bool:
