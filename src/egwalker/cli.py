@@ -7,6 +7,7 @@ standard error says which).
 
 import argparse
 import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -468,6 +469,29 @@ def serve(args: argparse.Namespace) -> None:
     say(f"stored all documents in {args.folder}")
 
 
+def edit(args: argparse.Namespace) -> None:
+    """Edit a text together with all others who do, in this terminal: a server's, or an .egw file."""
+    target = args.document
+    if importlib.util.find_spec("prompt_toolkit") is None:
+        raise FailureError("`edit` needs another package: pip install 'egwalker[edit]'")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise FailureError(f"cannot edit {target}: that takes a terminal")
+    for path in (target, args.keep):
+        if isinstance(path, Path) and path.suffix != ".egw":
+            raise FailureError(
+                f"cannot edit {path}: that takes an .egw file, "
+                f"and `egwalker import {path} NAME.egw` makes one"
+            )
+    if args.keep and isinstance(target, Path):
+        raise FailureError(f"cannot keep {target} in {args.keep}: it is a file already")
+    module = importlib.import_module("egwalker.cli_edit")
+    try:
+        became = module.edit(target, args.name or module.default_name(), args.token, args.keep)
+    except (OSError, EgwalkerError) as error:
+        raise FailureError(f"cannot edit {target}: {reason(error)}") from error
+    say(f"{target}: {became}")
+
+
 def plugins(args: argparse.Namespace) -> None:
     """List the plugins, where each comes from, and what it provides."""
     try:
@@ -573,6 +597,17 @@ def parser() -> Parser:
         "--idle", type=float, default=60.0, help="seconds to keep an unused document open (%(default)s)"
     )
     found.add_argument("--verbose", action="store_true", help="say who comes and goes")
+
+    found = command("edit", edit)
+    path(found, "DOCUMENT", "a document at a server, http://HOST/NAME, or an .egw file, which need not exist")
+    found.add_argument("--name", help="who you are, to the others ($USER)")
+    found.add_argument("--token", default=os.environ.get(TOKEN), help=f"for the server (${TOKEN})")
+    found.add_argument(
+        "--keep",
+        metavar="FILE",
+        type=Path,
+        help="an .egw file that also keeps a server's document, for when there is no connection",
+    )
 
     found = command("plugins", plugins)
     found.add_argument("--json", action="store_true", help="one JSON object a line")
