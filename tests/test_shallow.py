@@ -142,7 +142,7 @@ def test_only_who_is_blank_and_wants_to_begins_in_the_middle() -> None:
 
 
 def test_many_begin_at_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[Any] = []
     make = encoding.encode_start
 
     def counted(*args: Any, **options: Any) -> bytes:
@@ -160,12 +160,19 @@ def test_many_begin_at_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
         return check_start(document, next(m for m in polled(one) if m[0] == START))
 
     first = begun()
+    one = Session(document)
+    one.receive(hello(flags=0, vector=document.version_vector))
+    polled(one)
+    for number in range(1, 4):
+        # Nor does it matter that some ask for older history, and others for the same.
+        one.receive(fetch(first.frontier, (("ann", 2),), number))
+        assert kinds(polled(one)) == [START, PAST]
     document.insert(0, "a little more")
     assert begun() == first
     twin.insert(0, "aside, but after it")
     document.merge(twin)
     assert begun() == first
-    assert len(made) == 1
+    assert len(made) == 2
     document.insert(0, "x" * 2000)
     assert begun().events == document._events()
     twin.insert(0, "y" * 2000)

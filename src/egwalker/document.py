@@ -51,9 +51,6 @@ from egwalker.versions import (
     to_local,
 )
 
-if TYPE_CHECKING:
-    from egwalker.shallow import Start
-
 PackedRun = tuple[str, int, Version, tuple[tuple[int, int, Packed], ...]]
 """A `Run` whose content is in the packed form."""
 
@@ -153,8 +150,8 @@ class Document:
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._observed = False  # whether anybody subscribes or a cursor follows
         self._branches: WeakSet[Branch] = WeakSet()  # which hold the log
-        # What empty documents begin with, by whether it may be compressed: see `shallow`.
-        self._starts: dict[bool, Start] = {}
+        # What empty documents begin with, by where and whether it may be compressed: see `shallow`.
+        self._starts: dict[tuple[int, bool], bytes] = {}
         # The open transaction, if `_depth` is not 0.
         self._depth = 0
         self._audience: tuple[Subscription, ...] = ()

@@ -23,6 +23,8 @@ MOST_AFTER = 50_000
 """A version with more events after it is not begun at while one without any is at hand."""
 MOST_SHARED = 1000
 """With not more events after it, one that was encoded for somebody else will do."""
+MOST_KEPT = 4
+"""So many that were encoded a document keeps for others who ask."""
 
 
 class Start(NamedTuple):
@@ -40,9 +42,9 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
     n = document._events()
     if not n:
         return None
-    kept = document._starts.get(compressed)
-    if kept is not None and 0 < kept.end <= n <= kept.end + MOST_SHARED and is_start(document, kept.end):
-        return kept
+    for end, how in sorted(document._starts, reverse=True):
+        if how == compressed and end <= n <= end + MOST_SHARED and is_start(document, end):
+            return Start(end, document._starts[end, how])
     heads = len(document._version())
     end = n
     if heads > 1:
@@ -65,9 +67,8 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
     It is the root in any case if the version is too large for a message, or what it held was not kept.
     O(content) for the current version, else O(events, in runs).
     """
-    kept = document._starts.get(compressed)
-    if kept is not None and kept.end == end:
-        return kept
+    if (end, compressed) in document._starts:
+        return Start(end, document._starts[end, compressed])
     try:
         summary, content = at_version(document, end)
     except ContentError:
@@ -75,9 +76,11 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
     blob = encoding.encode_start(bytes.fromhex(document._id), summary, content, compressed=compressed)
     if len(blob) > MAX_MESSAGE - 16:
         return encoded_start(document, 0, compressed)
-    start = Start(end, blob)
-    document._starts[compressed] = start
-    return start
+    if end:
+        while len(document._starts) >= MOST_KEPT:
+            del document._starts[next(iter(document._starts))]
+        document._starts[end, compressed] = blob
+    return Start(end, blob)
 
 
 def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
