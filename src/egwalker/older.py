@@ -93,9 +93,15 @@ class Older:
 
     # --- asking ---------------------------------------------------------------------------------------------
 
+    @property
+    def due(self) -> bool:
+        """Whether there may be something to ask for now."""
+        wanted = self.all_wanted or self._late or self._apart is not None
+        return bool(wanted) and self._asked is None and not self.start_due
+
     def request(self) -> bytes | None:
         """A FETCH, without its number, if one is due."""
-        if self._asked is not None or self.start_due:
+        if not self.due:
             return None
         wanted: set[Id] = set()
         if self._apart is not None:

@@ -402,7 +402,7 @@ class Session:
     @property
     def _idle(self) -> bool:
         """Whether nothing is to be sent, but for what the document got since it was looked at."""
-        due = self._live or self._backlog or self._to_show or self._past
+        due = self._live or self._backlog or self._to_show or self._past or self._older.due
         return self._done_sent and not due and self._asked is None
 
     @property
