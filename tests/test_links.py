@@ -144,13 +144,16 @@ def test_what_ends_a_link_says_why() -> None:
     async def main() -> None:
         document = Document("list")
         places = FakePlaces()
+        places.places["text"] = FakePlace(Document(id="0" * 32))
+        places.places["text"].closed = True
+        places.places["text"].document.insert(0, "theirs")
         async with running(
             places, authenticate=lambda name, _: None if name == "x" else Permission("a")
         ) as server:
             cases = {
                 server.url + "x": "403",
                 server.url + "bad.": "400",
-                server.url + "list": "KindError",
+                server.url + "text": "KindError",
                 "ws://[": "no URL",
                 "ws://": "no URL",
             }

@@ -1125,3 +1125,35 @@ def test_fuzz(kind: str) -> None:
             document.insert(0, "some text" if kind == "text" else [1, "a", None])
             before = state(document)
     assert min(ends.values()) > CASES // 1000, ends
+
+
+# --- kinds --------------------------------------------------------------------------------------------------
+
+
+def test_a_blank_document_becomes_one_of_the_kind_that_comes() -> None:
+    one = Session(Document(), any_kind=True)
+    (event,) = one.receive(hello(kind=b"list", vector={"ann": [(0, 1)]}))
+    assert isinstance(event, Greeted)
+    assert (one.document.kind, one.document.content, one.document.id) == ("list", [], ID)
+    one.document.insert(0, [1, {}])
+    assert one.document.content == [1, {}]
+
+
+def test_what_keeps_its_kind() -> None:
+    written = Document()
+    written.insert(0, "x")
+    branched = Document()
+    branch = branched.branch()
+    greeting = Session(Document(), any_kind=True)
+    assert greeting.poll() is not None
+    for one in (
+        Session(Document()),
+        Session(Document(), any_kind=True, can_write=False),
+        Session(Document(id=ID), any_kind=True),
+        Session(written, any_kind=True),
+        Session(branched, any_kind=True),
+        greeting,
+    ):
+        refused(one, hello(kind=b"list"), KindError, "of kind 'list', this one is of 'text'")
+    refused(Session(Document(), any_kind=True), hello(kind=b"nothing"), KindError, "no plugin provides")
+    assert str(branch) == ""

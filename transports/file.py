@@ -23,7 +23,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from egwalker import egw_records, hookimpl
-from egwalker.cycore.errors import DecodeError, EgwalkerError, KindError, StorageError, SyncError
+from egwalker.cycore.errors import DecodeError, EgwalkerError, StorageError, SyncError
 from egwalker.document import Document
 from egwalker.egw_file import EgwFile, commit_all
 from egwalker.events import logger
@@ -64,9 +64,6 @@ class FilePlace:
             self._document = Document(kind)
             return
         self._document = self._file.document
-        if self._document.kind != kind:
-            self._file.close()
-            raise KindError(f"{path} holds a document of kind {self._document.kind!r}, not {kind!r}")
 
     @property
     def document(self) -> Document:
@@ -329,7 +326,7 @@ class FileTransport:
     async def place(self, url: str, kind: str) -> FilePlace:
         """Open a file, or a new one. `LockedError` if it is open already, `DecodeError` if it is damaged.
 
-        `KindError` if it holds a document of another kind.
+        `kind` is that of a new document: a file that is there says itself what it holds.
         """
         path, opened = path_of(url), list[FilePlace]()
         try:

@@ -592,7 +592,9 @@ def parser() -> Parser:
         "--token", default=os.environ.get(TOKEN), help=f"who sends it may read and write (${TOKEN})"
     )
     found.add_argument("--open", action="store_true", help="anyone who can connect may read and write")
-    found.add_argument("--kind", default=DEFAULT_KIND, help="of new documents (%(default)s)")
+    found.add_argument(
+        "--kind", default=DEFAULT_KIND, help="of new documents, unless who makes one says (%(default)s)"
+    )
     found.add_argument(
         "--idle", type=float, default=60.0, help="seconds to keep an unused document open (%(default)s)"
     )

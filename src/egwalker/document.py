@@ -159,6 +159,14 @@ class Document:
         self._before: Version = ()
         self._only_local = True
 
+    def _become(self, kind: str) -> None:
+        """Make this blank document, of which there are no branches, one of another kind. `KindError`."""
+        found = document_type(kind)
+        log = OpLog(found.values)
+        self._type, self._pack = found, found.pack_inserted
+        self._starts.clear()
+        self._begin(log, found.checkout(log))
+
     @classmethod
     def _of(
         cls,

@@ -39,7 +39,8 @@ class Permission(NamedTuple):
 class Place(Protocol):
     """Where one document is kept durably. It is held, and nobody else writes there, until `close`.
 
-    A new document is there once it has been committed. Before that it may take on another id, see `settle`.
+    A new document is there once it has been committed. Before that it may take on another id, see `settle`,
+    and another kind, both from whoever comes first.
     A place with an attribute `durable` that is false keeps nothing, and its `commit` does nothing.
     """
 
@@ -219,6 +220,7 @@ class Room:
             presences=PRESENCES,
             acks=False,
             encoded=self._encoded,
+            any_kind=True,
         )
 
         def tell(event: Event) -> None:

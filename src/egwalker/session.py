@@ -129,7 +129,8 @@ class Session:
     say what it has received; if not, `acknowledged` is of no use. `encoded`: what sessions of one document
     may share, so that those who know the same encode an edit once. `shallow`: if the document has
     no events, begin with the content, see `Document.start`, and ask for older history only where it is
-    needed, or when `fetch` is called.
+    needed, or when `fetch` is called. `any_kind`: a blank document becomes one of the kind that the other end
+    greets with, if that may write.
 
     Call `receive` for each message that arrives, in order; send what `poll` returns until that is None, again
     after each `receive`, `stored` and `show`, and when the document has changed. What is not sent yet is not
@@ -159,6 +160,7 @@ class Session:
         acks: bool = True,
         encoded: Encoded | None = None,
         shallow: bool = False,
+        any_kind: bool = False,
     ) -> None:
         self.document = document
         self.can_read = can_read
@@ -174,6 +176,7 @@ class Session:
         self.peer_wants_acks = True
         self._acks = acks
         self._encoded = encoded
+        self._any_kind = any_kind
         self._durable = durable
         self._shallow = shallow and can_write
         self._older = Older(document, accept)
@@ -601,13 +604,16 @@ class Session:
         kind = reader.text()
         vector = decode_vector(reader)
         document = self.document
-        if kind != document.kind:
-            raise KindError(
-                f"the other end has a document of kind {kind!r:.80}, this one is of {document.kind!r}"
-            )
         with document._lock:
             if not self._hello_sent:
                 self._note_identity()
+            if kind != document.kind:
+                takes_on = self._any_kind and self.can_write and self._hello_blank and not self._hello_sent
+                if not takes_on or document._branches:
+                    raise KindError(
+                        f"the other end has a document of kind {kind!r:.80}, this one is of {document.kind!r}"
+                    )
+                document._become(kind)
             if not self._identify(doc_id, bool(flags & BLANK)):
                 return self._close(None)
             self._theirs = vector
