@@ -16,8 +16,8 @@ help:  ## list these targets
 build:  ## compile what changed and install the package editable, in .venv
 	@$(PYTHON) tools/develop.py
 
-test: build  ## run all tests and doctests but the packaging tests (ARGS=-n2: on two processors)
-	$(RUN) -m pytest $(ARGS)
+test: build  ## run all tests and doctests but the packaging tests (ARGS=-n8: on eight processors, not two)
+	$(RUN) -m pytest -n2 $(ARGS)
 
 browser:  ## install a Chromium for the tests of the page, which are skipped without one
 	@$(PYTHON) tools/develop.py test browser
