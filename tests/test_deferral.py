@@ -356,7 +356,7 @@ class TestDocuments:
             bob.fork("bob")
 
 
-SCRIPTS = json.loads((FIXTURES / "deferral.json").read_text())
+SCRIPTS = json.loads((FIXTURES / "scripts" / "deferral.json").read_text())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script["name"] for script in SCRIPTS])

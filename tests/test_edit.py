@@ -215,7 +215,7 @@ def test_keys(tmp_path: Path) -> None:
     assert run("\x1bOP\x1b[5~\x1b[6~\x1b[15~", path) == "xx"  # nothing is typed
 
 
-def test_an_error_within_puts_the_terminal_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_within_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("what nobody thought of")
 

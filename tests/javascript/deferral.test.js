@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { TextDocument } from "../../src/egwalker/browser/egwalker.js";
 import { DOC_ID } from "./histories.js";
 
-const scripts = JSON.parse(readFileSync(new URL("../fixtures/deferral.json", import.meta.url), "utf8"));
+const scripts = JSON.parse(readFileSync(new URL("../fixtures/scripts/deferral.json", import.meta.url), "utf8"));
 
 /** What `tests/scripted.py` does with documents in Python. */
 function play({ agents, steps }) {
