@@ -188,9 +188,11 @@ cdef class Graph:
         O(ranges * heads of an agent).
         """
         cdef int64_t at, start, end
+        cdef list seqs
         cuts = {}
         for agent, seq in heads:
-            cuts.setdefault(agent, []).append(seq)
+            seqs = cuts.setdefault(agent, [])
+            seqs.append(seq)
         for agent, ranges in vector.items():
             for start, end in ranges:
                 for at in sorted(cuts.get(agent, ())):
@@ -215,10 +217,12 @@ cdef class Graph:
     def base_vector(self):
         """The version vector of the events before `base`. O(ranges)."""
         cdef Py_ssize_t i
+        cdef list held
         vector = {}
         for i in range(self.base_runs):
             start = self.run[i].seq
-            vector.setdefault(self._names[self.run[i].agent], []).append((start, start + self.run_end(i) - self.run[i].lv))
+            held = vector.setdefault(self._names[self.run[i].agent], [])
+            held.append((start, start + self.run_end(i) - self.run[i].lv))
         return vector
 
     cdef int add_base(self, int32_t agent, int64_t seq, int64_t length) except -1:
@@ -735,6 +739,7 @@ cdef class Graph:
         cdef Ints va, vb
         cdef Parts parts
         cdef Py_ssize_t i
+        cdef list side
         memset(&va, 0, sizeof(va))
         memset(&vb, 0, sizeof(vb))
         memset(&parts, 0, sizeof(parts))
@@ -745,7 +750,8 @@ cdef class Graph:
                 self.compare(va.at, va.n, vb.at, vb.n, &parts)
             sides = ([], [], [])
             for i in range(parts.n):
-                sides[parts.at[i].side - 1].append((parts.at[i].start, parts.at[i].end))
+                side = sides[parts.at[i].side - 1]
+                side.append((parts.at[i].start, parts.at[i].end))
             head = tuple([parts.head.at[i] for i in range(parts.head.n)])
         finally:
             free(va.at)

@@ -2,8 +2,8 @@
 
 The file `fixtures/scripts/deferral.json` is a list of `{"name", "agents", "steps", "text", "events"}`. A step
 is a list: an agent, what it does, and with what, in code points: `insert` pos text; `delete` pos length;
-`adopt`; `defer` true or false; `hear` other n: the next n of the other's updates. At last all hear all. `events` are
-`[agent, seq, parents]` for the first of each run, ascending, and `text` is everybody's.
+`adopt`; `defer` true or false; `hear` other n: the next n of the other's updates. At last all hear all.
+`events` are `[agent, seq, parents]` for the first of each run, ascending, and `text` is everybody's.
 """
 
 from __future__ import annotations
