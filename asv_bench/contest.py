@@ -75,7 +75,8 @@ class Contestant:
 
         How many microseconds each took.
         """
-        return self._call(timed_live, places, waiting)
+        times, _ = self._call(timed_keystrokes, places, waiting)
+        return times
 
     def texts(self) -> tuple[str, str]:
         """Those of the two replicas."""
@@ -164,7 +165,7 @@ def open_pair() -> None:
     PLACE.pair = PLACE.library.pair(PLACE.inputs)
 
 
-def timed_keystrokes(places: Sequence[Keystroke]) -> tuple[list[float], int | None]:
+def timed_keystrokes(places: Sequence[Keystroke], waiting: int = 0) -> tuple[list[float], int | None]:
     pair = PLACE.pair
     times: list[float] = []
     size = None
@@ -178,24 +179,8 @@ def timed_keystrokes(places: Sequence[Keystroke]) -> tuple[list[float], int | No
             times.append((perf_counter_ns() - began) / 1e3)
             del result
             if here is not None:
-                pair.catch_up()
+                pair.catch_up(waiting)
     return times, size
-
-
-def timed_live(places: Sequence[Keystroke], waiting: int) -> list[float]:
-    pair = PLACE.pair
-    times: list[float] = []
-    with no_gc():
-        for there, here in places:
-            assert here is not None
-            pair.type_here(here)
-            take_in, _ = pair.keystroke(there)
-            began = perf_counter_ns()
-            result = take_in()
-            times.append((perf_counter_ns() - began) / 1e3)
-            del result
-            pair.catch_up(waiting)
-    return times
 
 
 def texts() -> tuple[str, str]:

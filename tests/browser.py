@@ -90,6 +90,22 @@ async def until(what: Callable[[], Awaitable[Any]], why: str, seconds: float = P
     return found
 
 
+async def until_matching(read: Callable[[], Awaitable[str]], pattern: str, who: str) -> str:
+    """Wait until a text that is read again and again matches a regular expression."""
+    text = ""
+
+    async def there() -> bool:
+        nonlocal text
+        text = await read()
+        return re.search(pattern, text) is not None
+
+    try:
+        await until(there, f"{who} does not say {pattern!r}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}, but {text!r}") from None
+    return text
+
+
 class Server:
     """`egwalker serve` of a folder at one port, that can be killed and started again."""
 
@@ -330,18 +346,7 @@ class Page:
 
     async def until_status(self, pattern: str) -> str:
         """Wait until the page's status matches a regular expression."""
-        status = ""
-
-        async def there() -> bool:
-            nonlocal status
-            status = await self.status()
-            return re.search(pattern, status) is not None
-
-        try:
-            await until(there, f"the page does not say {pattern!r}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}, but {status!r}") from None
-        return status
+        return await until_matching(self.status, pattern, "the page")
 
     async def screenshot(self, name: str) -> None:
         """Keep a picture, if a folder for them was named."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import generate
 from deliver import MismatchError, expect
 from javascript_peer import JavaScriptDocument, JavaScriptSession, Node
-from network import AGENTS, ORACLE_EVENTS, TOPOLOGIES, edges
+from network import AGENTS, ORACLE_EVENTS, TOPOLOGIES, edges, expect_all_said
 from oracle import Sequence, Txn
 
 from egwalker import Document
@@ -198,12 +198,10 @@ class Run:
             oracle = Sequence()
             oracle.receive([Txn(*run) for run in first.history()])
             expect("content", first.content, oracle.content(oracle.graph.everything))
+        expect_all_said(self.wires)
         for wire in self.wires:
             for end in wire.ends:
                 session: Any = end.session
-                assert session is not None
-                expect("synced", (session.greeted, session.synced, session.all_sent), (True, True, True))
-                expect("what was acknowledged", session.acknowledged.received, session.sent)
                 if isinstance(session, JavaScriptSession):
                     expect("what is not saved", session.unsaved, 0)
         for page in pages:

@@ -51,6 +51,16 @@ class Result(NamedTuple):
     """Of all that arrived, when and where."""
 
 
+def expect_all_said(wires: list[Wire]) -> None:
+    """Both ends of each wire have sent all that they have, and know that it has come."""
+    for wire in wires:
+        for end in wire.ends:
+            session = end.session
+            assert session is not None
+            expect("synced", (session.greeted, session.synced, session.all_sent), (True, True, True))
+            expect("what was acknowledged", session.acknowledged.received, session.sent)
+
+
 def edges(rng: Random, topology: str, count: int) -> list[tuple[int, int]]:
     if topology == "line":
         return [(i, i + 1) for i in range(count - 1)]
@@ -207,12 +217,7 @@ class Run:
             oracle.receive([Txn(*run) for run in document.history()])
             expect("content", document.content, oracle.content(oracle.graph.everything))
             expect("version", document.version, oracle.graph.frontier)
-        for wire in self.wires:
-            for end in wire.ends:
-                session = end.session
-                assert session is not None
-                expect("synced", (session.greeted, session.synced, session.all_sent), (True, True, True))
-                expect("what was acknowledged", session.acknowledged.received, session.sent)
+        expect_all_said(self.wires)
         begun = self.deepen()
         digest = hashlib.sha256(repr(network.trace).encode()).hexdigest()
         peers, shallow = len(self.documents), len(self.shallow)

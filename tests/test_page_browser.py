@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from browser import Page, Person, Site, same_text, until
+from browser import Page, Person, Site, same_text, until, until_matching
 from serving import files, serving
 
 from egwalker import Document, connect
@@ -53,18 +53,7 @@ async def call(page: Page, name: str) -> None:
 
 async def said(page: Page, selector: str, pattern: str) -> str:
     """Wait until an element's text matches."""
-    text = ""
-
-    async def there() -> bool:
-        nonlocal text
-        text = await page.tab.locator(selector).inner_text()
-        return re.search(pattern, text) is not None
-
-    try:
-        await until(there, f"{selector} does not say {pattern!r}")
-    except AssertionError as error:
-        raise AssertionError(f"{error}, but {text!r}") from None
-    return text
+    return await until_matching(page.tab.locator(selector).inner_text, pattern, selector)
 
 
 @asynccontextmanager
