@@ -65,9 +65,10 @@ bench:  ## run the benchmarks on this commit
 	@$(PYTHON) tools/develop.py bench
 	cd asv_bench && ../$(RUN) -m asv machine --yes >/dev/null && ../$(RUN) -m asv run HEAD^!
 
-bench-check:  ## check that the benchmarks load
-	@$(PYTHON) tools/develop.py bench
+bench-check:  ## check that the benchmarks load, and that keystrokes can be timed beside other libraries
+	@$(PYTHON) tools/develop.py test bench
 	cd asv_bench && ../$(RUN) -m asv check --environment existing:../$(RUN)
+	$(RUN) -m pytest -q tests/test_benchmarks.py
 
 peers: build  ## time the engine beside other libraries
 	@$(PYTHON) tools/develop.py bench

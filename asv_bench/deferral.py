@@ -1,6 +1,6 @@
 """What deferring the clock saves: a recorded session of several people, typed once more through cursors.
 
-    python asv_bench/deferral.py [--rounds N] [NAME]
+    python asv_bench/deferral.py [--traces DIR] [--rounds N] [NAME]
 
 Each keystroke of the recording is made by its author in a replica of their own, which has received just
 what its author had then. Where it does not go on where the last one ended the cursor is moved, as by a key or
@@ -14,6 +14,7 @@ import gzip
 import json
 import sys
 import time
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -124,19 +125,25 @@ def measured(doc: Document, rounds: int) -> list[float]:
     ]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What deferring the clock saves in a recorded session.")
     parser.add_argument("name", nargs="?", default="friendsforever")
+    parser.add_argument("--traces", type=Path, default=traces.FOLDER)
     parser.add_argument("--rounds", type=int, default=25)
-    args = parser.parse_args()
-    with gzip.open(traces.find(args.name)) as file:
-        recording = json.load(file)
-    recorded = document(traces.load(args.name).document.history())
+    args = parser.parse_args(arguments)
+    try:
+        with gzip.open(traces.find(args.name, args.traces)) as file:
+            recording = json.load(file)
+    except OSError as error:
+        print(f"{args.name}: {error}", file=sys.stderr)
+        return 2
+    recorded = document(traces.load(args.name, args.traces).document.history())
     columns = {"recorded": recorded}
     for name, defer in (("typed again, not deferred", False), ("typed again, deferred", True)):
         columns[name] = doc = document(typed_again(recording, defer=defer))
         if doc.content != recording["endContent"]:
-            sys.exit(f"{name}: the text is not the recording's")
+            print(f"{name}: the text is not the recording's", file=sys.stderr)
+            return 1
     columns["the same, sorted"] = document(in_groups(columns["typed again, deferred"]))
     names = ("events that follow others'", "groups", "graph runs", "bytes", "merge, ms")
     table = [measured(doc, args.rounds) for doc in columns.values()]
@@ -145,7 +152,8 @@ def main() -> None:
         cells = [f"{row[i]:,.2f}" if isinstance(row[i], float) else f"{row[i]:,}" for row in table]
         cells = [cell.rjust(len(column) + 2) for cell, column in zip(cells, columns, strict=True)]
         print(name.ljust(28), *cells)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

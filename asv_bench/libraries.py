@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from benchmarks import traces
+from benchmarks.live import type_one
 
 from egwalker import Document, Run
 from egwalker.cycore.checkout import Checkout
@@ -121,11 +122,11 @@ class EgwalkerPair:
         self._typed: deque[Run] = deque()
 
     def keystroke(self, pos: int) -> tuple[Callable[[], object], int | None]:
-        run = typed(self._there, pos, "x")
+        run = type_one(self._there, pos, "x")
         return lambda: self._here.receive([run]), None
 
     def type_here(self, pos: int) -> None:
-        self._typed.append(typed(self._here, pos, "y"))
+        self._typed.append(type_one(self._here, pos, "y"))
 
     def catch_up(self, waiting: int = 0) -> None:
         while len(self._typed) > waiting:
@@ -342,14 +343,6 @@ MERGING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerReplay, Eg
 """Those that make a text."""
 TYPING: tuple[type[Library], ...] = (Egwalker, Pycrdt, Loro, EgwalkerUpdates, EgwalkerLinked)
 """Those that exchange keystrokes."""
-
-
-def typed(document: Document, pos: int, what: str) -> Run:
-    """Insert one code point into a document; its event."""
-    parents = document.version
-    document.insert(pos, what)
-    ((agent, seq),) = document.version
-    return Run(agent, seq, parents, ((pos, 0, what),))
 
 
 def read(path: Path) -> bytes | None:

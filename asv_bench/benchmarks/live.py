@@ -57,8 +57,13 @@ class LiveKeystroke:
 
 
 def type_one(document: Document, pos: int, what: str) -> Run:
-    """Insert one code point; its event."""
-    parents = document.version
+    """Insert one code point; its event.
+
+    Who types on follows nothing but what they typed, and means the place that it has there: the parents are
+    not all that the document has then, nor is the position the one in it.
+    """
+    log = document._history()
+    lv = len(log)
     document.insert(pos, what)
-    ((agent, seq),) = document.version
-    return Run(agent, seq, parents, ((pos, 0, what),))
+    graph = log.graph
+    return Run(*graph.id(lv), graph.ids(graph.parents(lv)), tuple(log.edits(lv, lv + 1)))
