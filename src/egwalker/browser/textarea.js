@@ -8,6 +8,8 @@ const PAUSE = 700;
 const UNDONE = 1000;
 /** What a carriage return is shown as: a textarea takes it for a line break, or leaves it out. */
 const RETURN = "\u240d";
+/** The keys that move a caret. */
+const MOVING = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"]);
 
 /** @typedef {{at: number, deleted: number, inserted: string}} Edit */
 
@@ -153,6 +155,11 @@ export function bindTextarea(textarea, link, me = {}) {
     teller.changed();
   };
 
+  /** To the left and back again is one `selectionchange` or none, with the caret where it was: it has been moved, though. */
+  const movedByHand = () => {
+    if (!composing && textarea.value === text) doc.adopt();
+  };
+
   /** What was typed enters the document. */
   const typed = () => {
     if (composing || textarea.value === text) return;
@@ -230,6 +237,7 @@ export function bindTextarea(textarea, link, me = {}) {
       back(which[0], which[1]);
     }],
     [textarea, "keydown", (event) => {
+      if (MOVING.has(event.key)) movedByHand();
       const key = event.key.toLowerCase();
       if (!(event.ctrlKey || event.metaKey) || event.altKey || (key !== "z" && key !== "y")) return;
       event.preventDefault();
@@ -237,6 +245,7 @@ export function bindTextarea(textarea, link, me = {}) {
       else back(undo.done, undo.undone);
     }],
     [document, "selectionchange", selected],
+    [textarea, "pointerdown", movedByHand],
   ];
 
   /** Nothing came of what was composed, and others have edited meanwhile. */
