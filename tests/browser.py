@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -35,6 +36,7 @@ from playwright.async_api import (
     Request,
     WebError,
     WebSocket,
+    WebSocketRoute,
     async_playwright,
 )
 from playwright.async_api import Page as Tab
@@ -222,6 +224,12 @@ class Person:
         """Cut the profile off from everything, or mend it. What is under way waits, nothing new begins."""
         await self.context.set_offline(yes)
 
+    async def wire(self) -> Wire:
+        """What tabs that are opened from now on send: it can be held back."""
+        wire = Wire()
+        await self.context.route_web_socket(re.compile(""), wire.connect)
+        return wire
+
     # --- what should not be
 
     def _problem(self, what: str) -> None:
@@ -248,6 +256,34 @@ class Person:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(self.site.server.url).netloc:
             self._problem(f"a request to {url}")
+
+
+class Wire:
+    """What tabs send to their server. While it is held it waits; what they are sent comes at once."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def connect(self, socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def send(message: str | bytes) -> None:
+            if self._held:
+                self._waiting.append(partial(server.send, message))
+            else:
+                server.send(message)
+
+        socket.on_message(send)
+
+    def hold(self) -> None:
+        self._held = True
+
+    def let_go(self) -> None:
+        self._held = False
+        for send in self._waiting:
+            send()
+        self._waiting.clear()
 
 
 class Page:

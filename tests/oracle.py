@@ -310,6 +310,13 @@ class Sequence:
         elements = [node.value for node in self.visible(known)]
         return elements if self.values else "".join(elements)
 
+    def place(self, pos: int, past: int, known: int | None = None) -> int:
+        """Where a caret at `pos` of the content at `past` is at `known`: behind the element before it."""
+        if not pos:
+            return 0
+        before = self.order.index(self.visible(past)[pos - 1])
+        return sum(self.order.index(node) <= before for node in self.visible(known))
+
     def size(self, known: int | None = None) -> int:
         return len(self.visible(known))
 

@@ -129,6 +129,9 @@ def test_both_languages_agree_on_every_step(node: str, seed: int) -> None:
             assert page.version_vector == oracle.graph.version_vector(known)
             version, past = generate.random_version(rng, oracle.graph, known)
             assert process.ask("checkout", doc=page.number, version=version) == oracle.content(past)
+            for pos in {0, oracle.size(past), *[rng.randint(0, oracle.size(past)) for _ in range(5)]}:
+                place = process.ask("map_position", doc=page.number, pos=pos, version=version)
+                assert place == oracle.place(pos, past, known), (pos, version)
         page.check()
         # Each language reads what the other one has written.
         document = Document.decode(page.encode(), agent="reader")

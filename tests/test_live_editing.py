@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from browser import Page, Site, same_text, until
+from browser import Page, Site, same_text, until, until_matching
 from serving import link
 from test_traces import trace
 
@@ -125,36 +125,70 @@ async def test_carets_stay_where_they_are_in_the_text(site: Site) -> None:
     assert await same_text(ann, bob) == "👩 one 😀 reo txhree"
 
 
+async def before_caret(page: Page) -> str:
+    """What stands before the one caret of somebody else in the first line; the caret is waited for."""
+    await page.tab.locator(".cm-remote-caret").wait_for()
+    found: str = await page.tab.evaluate(
+        """() => {
+            const range = new Range();
+            range.setStart(document.querySelector(".cm-line"), 0);
+            range.setEndBefore(document.querySelector(".cm-remote-caret"));
+            return range.toString();
+        }"""
+    )
+    return found
+
+
+async def selected(page: Page) -> str:
+    """What somebody else has selected in one line; that is waited for."""
+    return await page.tab.locator(".cm-remote-selection").inner_text()
+
+
 async def test_others_see_whose_caret_is_where(site: Site) -> None:
     await start_with(site, "notes", "one two three")
     ann, bob = await site.couple(2, "notes")
     await ann.go_to(4)
     await bob.go_to(0)
     for edits in range(3):
-        caret = bob.tab.locator(".cm-remote-caret")
-        await caret.wait_for()
-        before = "x" * edits + "one "
-
-        async def there(before: str = before) -> bool:
-            shown: str = await bob.tab.evaluate(
-                """() => {
-                    const range = new Range();
-                    range.setStart(document.querySelector(".cm-line"), 0);
-                    range.setEndBefore(document.querySelector(".cm-remote-caret"));
-                    return range.toString();
-                }"""
-            )
-            return shown == before
-
-        await until(there, f"ann's caret is not shown behind {before!r}")
+        # It may be where it was before ann moved it.
+        await until_matching(partial(before_caret, bob), rf"^{'x' * edits}one $", "ann's caret")
         await bob.type("x")
     # Selections are seen, too.
     await ann.press("Shift+End")
-    await until(lambda: bob.tab.locator(".cm-remote-selection").count(), "a selection is not shown")
-    assert await bob.tab.locator(".cm-remote-selection").inner_text() == "two three"
+    assert await selected(bob) == "two three"
     await bob.screenshot("carets")
     await ann.close()
     await until(lambda: gone(bob, ".cm-remote-caret"), "who left is still shown")
+
+
+async def test_carets_told_by_those_who_lack_what_was_typed_here(site: Site) -> None:
+    """A position means the text of who tells it: what they do not know yet moves it here."""
+    await start_with(site, "notes", "one 😀 two three")
+    people = [await site.person(name) for name in ("ann", "bob")]
+    wire = await people[1].wire()
+    ann, bob = [await person.open("notes") for person in people]
+    await ann.go_to(7)
+    await until_matching(partial(before_caret, bob), "^one 😀 $", "ann's caret")
+    wire.hold()
+    await bob.go_to(0)
+    await bob.type("xx")
+    await bob.go_to(5)
+    await bob.press("Shift+ArrowRight", "Shift+ArrowRight", "Delete")
+    assert await bob.text() == "xxone two three"
+    # Ann knows nothing of that.
+    await ann.press("Shift+End")
+    assert await selected(bob) == "two three"
+    await ann.go_to(1)
+    await until_matching(partial(before_caret, bob), "^xxo$", "ann's caret")
+    await ann.go_to(6)  # behind what bob has deleted
+    await until_matching(partial(before_caret, bob), "^xxone$", "ann's caret")
+    await ann.press("Control+End")
+    await ann.type("!")
+    await until_matching(partial(before_caret, bob), "three!$", "ann's caret")
+    assert await ann.text() == "one 😀 two three!"
+    wire.let_go()
+    await same_text(ann, bob)
+    assert (await before_caret(bob)).endswith("three!")
 
 
 async def gone(page: Page, selector: str) -> bool:

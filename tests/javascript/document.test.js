@@ -212,6 +212,90 @@ test("a past version is what it was", () => {
   assert.throws(() => doc.checkout([["zoe", 1]]), VersionError);
 });
 
+test("a caret stays behind the element before it", () => {
+  const ann = make();
+  ann.insert(0, "one 😀 two");
+  const { version } = ann;
+  const bob = fork(ann, "bob");
+  bob.insert(6, "BOB");
+  ann.insert(0, "ANN");
+  assert.equal(ann.mapPosition(5, version), 8);
+  ann.apply(bob.since(version));
+  assert.equal(ann.text, "ANNone 😀BOB two");
+  const places = (...all) => all.map((pos) => ann.mapPosition(pos, version));
+  // What came in right at the caret is behind it.
+  assert.deepEqual(places(0, 4, 5, 6, 9), [0, 7, 8, 12, 15]);
+  assert.equal(ann.mapPosition(8, bob.version), 11);
+  assert.equal(ann.mapPosition(15, ann.version), 15);
+  ann.delete(3, 6);
+  assert.equal(ann.text, "ANNBOB two");
+  assert.deepEqual(places(0, 1, 5, 6), [0, 3, 3, 7]);
+  // In place of what has been deleted: there the caret is behind it.
+  ann.insert(3, "!");
+  assert.deepEqual(places(0, 1, 5, 6), [0, 4, 4, 8]);
+  ann._walk._check();
+  for (const pos of [10, -1, 1.5, NaN, "1", 2 ** 60]) assert.throws(() => ann.mapPosition(pos, version), RangeError);
+  for (const pos of [12, -1, "1"]) assert.throws(() => ann.mapPosition(pos, ann.version), RangeError);
+  assert.throws(() => ann.mapPosition(0, [["zoe", 1]]), VersionError);
+  assert.throws(() => ann.mapPosition(1, []), RangeError);
+  assert.equal(ann.mapPosition(0, []), 0);
+});
+
+test("carets of any version are where they belong, however they are looked for", () => {
+  const random = seeded("carets");
+  const docs = ["ann", "bob", "cyd"].map(make);
+  const [one] = docs;
+  let letter = 0x4e00; // each once
+  const told = [];
+  for (let i = 0; i < 500; i++) {
+    const doc = random.pick(docs);
+    const n = doc.length;
+    if (n > 8 && random.next() < 0.4) {
+      const at = random.below(n - 5);
+      doc.delete(at, 1 + random.below(5));
+    } else {
+      const typed = Array.from({ length: 1 + random.below(4) }, () => String.fromCharCode(letter++)).join("");
+      doc.insert(random.below(n + 1), typed);
+    }
+    if (random.next() < 0.3) doc.apply(random.pick(docs).since([]));
+    if (random.next() < 0.2) one.adopt();
+    const some = random.pick(docs);
+    told.push([random.below(some.length + 1), some.version, some.text]);
+    const [pos, version, text] = random.pick(told);
+    if (!version.every(([agent, seq]) => one.has(agent, seq))) continue;
+    const place = one.mapPosition(pos, version);
+    one._walk?._check();
+    const [before, after] = [one.text.slice(0, place), one.text.slice(place)];
+    if (pos && one.text.includes(text[pos - 1])) assert.equal(before.at(-1), text[pos - 1]);
+    for (const char of text.slice(0, pos)) assert.ok(!after.includes(char));
+    for (const char of text.slice(pos)) assert.ok(!before.includes(char));
+    // The walk that is kept finds what a new one does.
+    assert.equal(fork(one, "dora").mapPosition(pos, version), place);
+  }
+  for (const other of docs) one.apply(other.since([]));
+  one._check();
+});
+
+test("what is far away is not looked for at any price", () => {
+  const doc = make();
+  doc.insert(0, "start");
+  const { version } = doc;
+  const other = fork(doc, "bob");
+  for (let i = 0; i < 50; i++) doc.insert(i % 2 ? 0 : doc.length, "x");
+  assert.equal(doc.mapPosition(2, version, 50), 27);
+  doc._walk = null;
+  assert.throws(() => doc.mapPosition(2, version, 49), HistoryError);
+  assert.equal(doc.mapPosition(2, version), 27);
+  // Back and forth between two branches, though they have been walked.
+  for (let i = 0; i < 50; i++) other.insert(i % 2 ? 0 : other.length, "y");
+  const [mine, theirs] = [doc.version, other.version];
+  doc.apply(other.since(version));
+  assert.equal(doc.mapPosition(28, mine, 200), doc.mapPosition(28, mine));
+  assert.throws(() => doc.mapPosition(27, theirs, 99), HistoryError);
+  assert.equal(doc.text[doc.mapPosition(27, theirs, 200) - 1], "t");
+  doc._check();
+});
+
 test("events wait for their parents, also twice", () => {
   const doc = make();
   const third = run("bob", 2, [["bob", 1]], [[2, 0, "c"]]);

@@ -37,6 +37,7 @@ const requests = {
       }),
     ).edits,
   checkout: ({ doc, version }) => documents.get(doc).checkout(version),
+  map_position: ({ doc, pos, version }) => documents.get(doc).mapPosition(pos, version),
   edit({ doc, ops }) {
     const document = documents.get(doc);
     for (const [pos, deleted, inserted] of ops) {

@@ -3,7 +3,7 @@
  * that comes with egwalker.
  */
 
-import { Teller, hasAll, isColor, shownName } from "./presence.js";
+import { Teller, hasAll, isColor, placeOf, shownName } from "./presence.js";
 
 /** Milliseconds for which a caret that has moved shows its name. */
 const NAMED = 2500;
@@ -81,7 +81,8 @@ export function binding({
       this.mine = false; // this editor's edits are entering the document
       this.hiding = 0; // timer
       this.seeing = 0; // animation frame
-      this.carets = new Map(); // by key: state as it came, and where that is now
+      this.news = new Set(); // keys of carets to look for
+      this.carets = new Map(); // by key: who it is, and where that is now
       this.decorations = Decoration.none;
       const text = view.state.doc.toString();
       if (text !== this.doc.text) throw new Error("the editor's text is not the document's: begin with the document's");
@@ -123,7 +124,7 @@ export function binding({
           caret.anchor = update.changes.mapPos(caret.anchor);
           caret.head = update.changes.mapPos(caret.head);
         }
-        for (const [key, caret] of this.carets) if (caret.waits) this.note(key);
+        for (const [key, caret] of this.carets) if (caret.waits) this.see(key);
       }
       const asked = update.transactions.some((one) => one.effects.some((effect) => effect.is(redraw)));
       if (update.docChanged || asked) this.draw();
@@ -154,12 +155,14 @@ export function binding({
       this.take({ edits: [{ at: 0, deleted: now.length, inserted: text }] });
     }
 
-    /** Somebody's presence has changed. */
+    /** Somebody's presence has changed, or what it stands in. */
     see(key) {
-      this.note(key);
-      // Not within an update: what came together is drawn together.
+      this.news.add(key);
+      // Not within an update, when the document may be further than the editor; and what came together is drawn together.
       this.seeing ||= requestAnimationFrame(() => {
         this.seeing = 0;
+        for (const one of this.news) this.note(one);
+        this.news.clear();
         this.view.dispatch({ effects: redraw.of(null) });
       });
     }
@@ -176,8 +179,8 @@ export function binding({
       const caret = { name: shownName(state.name), color: isColor(state.color) ? state.color : "#5a6068", waits };
       if (waits) this.carets.set(key, { ...caret, anchor: old?.anchor ?? null, head: old?.head ?? null, moved: old?.moved ?? 0 });
       else {
-        const anchor = this.doc.fromPoints(Number.isSafeInteger(state.anchor) ? state.anchor : state.head);
-        const head = this.doc.fromPoints(state.head);
+        const head = placeOf(this.doc, state.head, state.version);
+        const anchor = Number.isSafeInteger(state.anchor) ? placeOf(this.doc, state.anchor, state.version) : head;
         const moved = old && old.head === head && old.anchor === anchor ? old.moved : performance.now();
         this.carets.set(key, { ...caret, anchor, head, moved });
       }

@@ -2,16 +2,17 @@
 
 import { Caret } from "./caret.js";
 import * as codec from "./codec.js";
+import { addEdit, take } from "./edits.js";
 import { ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, PendingError, report } from "./errors.js";
-import { Graph, IN_BASE, MAX_SEQ, UNKNOWN, checkName, hasLoneSurrogate, subtract } from "./graph.js";
-import { DELETE, MAX_LENGTH, OpLog, TYPE, countPoints, hasErased, showErased, stepOf } from "./log.js";
+import { Graph, IN_BASE, MAX_SEQ, UNKNOWN, checkName, hasLoneSurrogate, sameVectors } from "./graph.js";
+import { DELETE, MAX_LENGTH, OpLog, TYPE, countPoints, hasErased, stepOf } from "./log.js";
 import { Text } from "./text.js";
 import { Walk, plain, replay } from "./walker.js";
 
 /** @typedef {import("./graph.js").Id} Id */
 /** @typedef {import("./graph.js").Vector} Vector */
 /** @typedef {import("./walker.js").Step} Step */
-/** @typedef {{at: number, deleted: number, inserted: string}} Edit In UTF-16 code units, in the text after the edits before it. */
+/** @typedef {import("./edits.js").Edit} Edit */
 /** @typedef {{local: boolean, edits: Edit[], origin: unknown}} Change */
 /** @typedef {{agent: string, seq: number, parents: Id[], log: OpLog, start: number, length: number}} Run Events of one agent, each but the first with the one before as its only parent. */
 
@@ -136,6 +137,27 @@ export class TextDocument {
     for (const step of replay(this._graph, this._log, versions, text.length)) take(text, this._log, step, true);
     const found = text.toString();
     if (this._log.erased && hasErased(found)) throw new HistoryError("this version holds what was deleted since, and it was not kept");
+    return found;
+  }
+
+  /**
+   * Where a caret at a position of the text at a version is in the text now; both are code points, as presences tell
+   * them. It stays behind the element that is before it, and where that was when it is deleted. The current version
+   * costs nothing, another one what is concurrent with it and what has been made since.
+   * `RangeError` if that text has no such position, `VersionError`, `HistoryError` if the version is older than what a
+   * shallow document has, or so far away that more than `most` runs of events had to be walked.
+   * @param {number} pos @param {Iterable<Id>} version @param {number} [most]
+   */
+  mapPosition(pos, version, most = Infinity) {
+    const graph = this._graph;
+    const heads = graph.held(version);
+    let found = -1;
+    if (Number.isSafeInteger(pos) && pos >= 0) {
+      const now = heads.length === graph.heads.length && heads.every((lv, i) => lv === graph.heads[i]);
+      if (!now) found = this.#walkFrom(heads, most).place(pos, heads, most);
+      else if (pos <= this._text.length) found = pos;
+    }
+    if (found < 0) throw new RangeError(`the text at that version has no position ${pos}`);
     return found;
   }
 
@@ -432,6 +454,24 @@ export class TextDocument {
     return walk;
   }
 
+  /** A walk of all events from some heads on or from before them: the one there is, if it began early enough. @param {number[]} heads @param {number} most Rows of operations to walk. */
+  #walkFrom(heads, most) {
+    const graph = this._graph;
+    const log = this._log;
+    const critical = graph.lastCritical(heads.length ? heads[heads.length - 1] : -1);
+    let walk = this._walk;
+    if (walk && (walk.base > critical || (walk.base >= 0 && !graph.criticalUntil(walk.base)))) walk = null;
+    const start = walk ? walk.walked : critical + 1;
+    if (start < graph.n && log.find(graph.n - 1) - log.find(start) >= most) throw new HistoryError(`this version is more than ${most} runs ago`);
+    if (walk) walk.to(graph.n, null);
+    else {
+      walk = new Walk(graph, log, critical);
+      walk.to(graph.n, null);
+      walk.settle(this._text.length);
+    }
+    return (this._walk = walk);
+  }
+
   // --- a shallow document
 
   /** Begin a blank document with the text at a version. @param {{vector: Vector, heads: Id[], content: string}} start */
@@ -553,41 +593,4 @@ export class TextDocument {
     for (const step of replay(this._graph, this._log, this._graph.heads, text.length)) take(text, this._log, step);
     if (text.toString() !== this.text) throw new Error("document: the text is not what its history makes");
   }
-}
-
-/** Let a step happen to a text; what it was in UTF-16 code units. What was not kept shows as U+FFFD, unless it is to stay marked. @param {Text} text @param {OpLog} log @param {Step} step @param {boolean} [marked] @returns {Edit} */
-function take(text, log, { at, deleted, content, length }, marked = false) {
-  if (deleted) {
-    const [found, units] = text.delete(at, deleted);
-    return { at: found, deleted: units, inserted: "" };
-  }
-  let inserted = log.pool.slice(content, content + length);
-  if (log.erased && !marked) inserted = showErased(inserted);
-  return { at: text.insert(at, inserted, length), deleted: 0, inserted };
-}
-
-/** Add an edit, as part of the last one where they are one. @param {Edit[]} edits @param {Edit} edit */
-function addEdit(edits, edit) {
-  const last = edits[edits.length - 1];
-  if (last && !edit.deleted && edit.at === last.at + last.inserted.length) last.inserted += edit.inserted;
-  else if (last && !last.inserted && edit.at === last.at) {
-    last.deleted += edit.deleted;
-    last.inserted = edit.inserted;
-  } else if (last && !last.inserted && edit.at + edit.deleted === last.at && !edit.inserted) {
-    last.at = edit.at;
-    last.deleted += edit.deleted;
-  } else edits.push(edit);
-}
-
-/** @param {Vector} a @param {Vector} b */
-export function sameVectors(a, b) {
-  if (a.size !== b.size) return false;
-  for (const [name, ranges] of a) if (String(ranges) !== String(b.get(name))) return false;
-  return true;
-}
-
-/** Whether a version vector has all of another one. @param {Vector} vector @param {Vector} other */
-export function covers(vector, other) {
-  for (const [name, ranges] of other) if (subtract(ranges, vector.get(name) ?? []).length) return false;
-  return true;
 }

@@ -415,10 +415,10 @@ export class Graph {
 
   /**
    * The events after `floor`, a critical one or -1, that only version `a` has, and those that only `b` has, as ranges
-   * in descending order. O(rows down to where all is in both).
-   * @param {number[]} a @param {number[]} b @param {number} [floor] @returns {[Range[], Range[]]}
+   * in descending order. O(rows down to where all is in both); `HistoryError` if these are more than `most`.
+   * @param {number[]} a @param {number[]} b @param {number} [floor] @param {number} [most] @returns {[Range[], Range[]]}
    */
-  diff(a, b, floor = -1) {
+  diff(a, b, floor = -1, most = Infinity) {
     /** @type {[Range[], Range[]]} */
     const found = [[], []];
     const heap = new Heap();
@@ -437,9 +437,10 @@ export class Graph {
       if (last && last[0] === end) last[0] = start;
       else ranges.push([start, end]);
     };
-    for (const lv of a) reach(lv, 1);
-    for (const lv of b) reach(lv, 2);
-    while (open) {
+    for (const lv of a) reach(lv, b.includes(lv) ? 3 : 1);
+    for (const lv of b) if (!a.includes(lv)) reach(lv, 2);
+    for (let rows = 0; open; rows++) {
+      if (rows >= most) throw new HistoryError(`these versions are more than ${most} runs apart`);
       const key = heap.pop();
       let side = key % 4;
       let lv = (key - side) / 4;
@@ -466,11 +467,16 @@ export class Graph {
   }
 
   /**
-   * The local versions of a version's ids; none: the base. `VersionError` for what is not held, `HistoryError` for
-   * what is older than the base.
+   * The local versions of a version's ids, ascending; none: the base. `VersionError` for what is not held,
+   * `HistoryError` for what is older than the base.
    * @param {Iterable<Id>} version @returns {number[]}
    */
   lvsOf(version) {
+    return this.reduce(this.held(version));
+  }
+
+  /** That, even if some of the ids precede others: without a search of the graph. @param {Iterable<Id>} version @returns {number[]} */
+  held(version) {
     const ids = [...version];
     const found = [];
     for (const [name, seq] of ids) {
@@ -481,7 +487,7 @@ export class Graph {
     if (!found.length && !this.isBase(ids)) {
       throw new HistoryError("this version is older than what the document begins with here");
     }
-    return this.reduce(found);
+    return [...new Set(found)].sort((a, b) => a - b);
   }
 
   /** Whether these are the heads of the base. @param {Id[]} ids */
@@ -560,6 +566,19 @@ export class Graph {
       assert(this.criticalStart[i] < this.criticalEnd[i] && (!i || this.criticalEnd[i - 1] < this.criticalStart[i]), "critical ranges");
     }
   }
+}
+
+/** @param {Vector} a @param {Vector} b */
+export function sameVectors(a, b) {
+  if (a.size !== b.size) return false;
+  for (const [name, ranges] of a) if (String(ranges) !== String(b.get(name))) return false;
+  return true;
+}
+
+/** Whether a version vector has all of another one. @param {Vector} vector @param {Vector} other */
+export function covers(vector, other) {
+  for (const [name, ranges] of other) if (subtract(ranges, vector.get(name) ?? []).length) return false;
+  return true;
 }
 
 /** Of ascending ranges those that end after `seq`. @param {Range[]} ranges @param {number} seq */

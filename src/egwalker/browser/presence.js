@@ -6,6 +6,8 @@ const PERIOD = 60;
 const NAME_LENGTH = 40;
 /** How many heads a version told with a caret has at most. */
 const HEADS = 16;
+/** Runs of events that are walked to find where a caret is now. */
+const WALKED = 1000;
 
 /**
  * What somebody says their name is, fit to be shown as text: what cannot be seen, or turns text around, is marked.
@@ -27,6 +29,21 @@ export function isColor(color) {
 export function hasAll(document, version) {
   if (!Array.isArray(version)) return true;
   return version.every((id) => Array.isArray(id) && document.has(String(id[0]), id[1]));
+}
+
+/**
+ * Where a position that somebody told is now, in UTF-16 code units. It means the text at their version; without one, or
+ * with one that cannot be gone back to, it is taken as it is.
+ * @param {import("./document.js").TextDocument} document @param {number} pos @param {unknown} version All of it is here.
+ */
+export function placeOf(document, pos, version) {
+  let now = pos;
+  try {
+    if (Array.isArray(version)) now = document.mapPosition(pos, version, WALKED);
+  } catch {
+    // Anybody may tell anything.
+  }
+  return document.fromPoints(now);
 }
 
 /** Tells others where the caret is, and whose it is, whenever that has changed. */
@@ -67,7 +84,8 @@ export class Teller {
     if (text === this.told) return;
     this.told = text;
     const { version } = document;
-    // In which text it is there: who lacks some of that waits for it.
+    // In which text it is there: who lacks some of that waits for it, and who has more finds its place. Where that has
+    // the same number, a later version has no more to tell.
     this.link.show(version.length <= HEADS ? { ...state, version } : state);
   }
 

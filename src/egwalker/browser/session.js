@@ -9,9 +9,9 @@
 import { Reader, Writer, fromHex, fromUtf8, toHex, toUtf8 } from "./bytes.js";
 import { readLinked, readStart, writeUpdate } from "./codec.js";
 import { Table } from "./columns.js";
-import { TextDocument, covers } from "./document.js";
+import { TextDocument } from "./document.js";
 import { DecodeError, EgwalkerError, HistoryError, IdentityError, KindError, SyncError } from "./errors.js";
-import { compareIds, pushRange } from "./graph.js";
+import { compareIds, covers, pushRange } from "./graph.js";
 import * as messages from "./messages.js";
 import { ACK, BACKLOG, DONE, ERROR, FETCH, HELLO, NAMES, PAST, PRESENCE, START, UPDATE } from "./messages.js";
 

@@ -10,7 +10,7 @@
  * happened since the last critical version.
  */
 
-import { PositionError } from "./errors.js";
+import { HistoryError, PositionError } from "./errors.js";
 import { lastUpTo } from "./graph.js";
 import { DELETE, ERASE, PREPEND, TYPE } from "./log.js";
 
@@ -415,12 +415,29 @@ export class Walk {
     }
   }
 
-  /** Retreat and advance the prepare version to some heads. @param {number[]} heads */
-  #move(heads) {
+  /**
+   * Where position `pos` of the text at some heads is in the effect version: behind the element that is before it, or
+   * where that was; -1 if there is no such position. All events have been walked. `HistoryError` if that touches more than `most` runs.
+   * @param {number} pos @param {number[]} heads @param {number} most
+   */
+  place(pos, heads, most) {
+    this.#move(heads, most);
+    if (pos > this.tree.root.shown) return -1;
+    if (!pos) return 0;
+    const [item, offset, kept] = this.tree.find(pos - 1);
+    return kept + (item.deleted ? 0 : offset + 1);
+  }
+
+  /** Retreat and advance the prepare version to some heads. @param {number[]} heads @param {number} [most] */
+  #move(heads, most = Infinity) {
     const { at } = this;
     const wanted = heads.length && heads[heads.length - 1] <= this.base ? [] : heads;
     if (at.length === wanted.length && at.every((lv, i) => lv === wanted[i])) return;
-    const [back, forth] = this.graph.diff(at, wanted, this.base);
+    const [back, forth] = this.graph.diff(at, wanted, this.base, most);
+    if (most < Infinity) {
+      const touched = [...back, ...forth].reduce((n, [start, end]) => n + lastUpTo(this.starts, end - 1) - lastUpTo(this.starts, start) + 1, 0);
+      if (touched > most) throw new HistoryError(`these versions are ${touched} runs apart, more than ${most}`);
+    }
     for (const [start, end] of back) this.#shift(start, end, -1);
     for (const [start, end] of forth) this.#shift(start, end, 1);
     this.at = wanted;

@@ -1,6 +1,7 @@
 // The editor of one document: its text, who is here, what is saved and what is not, and its history.
 
 import { collaboration } from "../codemirror.js";
+import { placeOf } from "../presence.js";
 import { agentNamed, discardKept, openKept } from "../store.js";
 import { Compartment, EditorState, EditorView, defaultKeymap, drawSelection, highlightSpecialChars, history,
   historyKeymap, keymap, placeholder, search, searchKeymap } from "../vendor/codemirror.js";
@@ -218,7 +219,7 @@ function showPeople() {
       const go = element("button", { type: "button", "aria-label": `Show where ${name} is` }, "Show");
       go.addEventListener("click", () => {
         byId("people").hidePopover();
-        const at = Math.min(doc.fromPoints(state.head), view.state.doc.length);
+        const at = Math.min(placeOf(doc, state.head, state.version), view.state.doc.length);
         view.dispatch({ effects: EditorView.scrollIntoView(at, { y: "center" }) });
       });
       return element("li", {}, face(name, color), element("bdi", {}, name), Number.isSafeInteger(state.head) ? go : "");
