@@ -246,6 +246,15 @@ async def test_what_is_typed_in_one_go_is_one_group(site: Site) -> None:
         await page.type("!")
         await until_version(doc, 1)
         assert doc.content == "> one two!!!"
+        doc.insert(0, ">")
+        await page.until_text(">> one two!!!")
+        await page.type("!")
+        await until_version(doc, 2)
+        # A click adopts, even one to where the caret is.
+        await page.editor.click()
+        await page.type("!")
+        await until_version(doc, 1)
+        assert doc.content == ">> one two!!!!!"
 
 
 async def until_version(doc: Document, heads: int) -> None:

@@ -252,7 +252,11 @@ export function binding({
         });
         return whole ? transaction : [];
       }),
-      ViewPlugin.define((view) => new Bound(view, link, me), { decorations: (bound) => bound.decorations }),
+      ViewPlugin.define((view) => new Bound(view, link, me), {
+        decorations: (bound) => bound.decorations,
+        // A click moves the caret, even to where it is, which is no transaction.
+        eventObservers: { pointerdown() { this.doc.adopt(); } },
+      }),
       looks,
     ];
   }
