@@ -37,6 +37,8 @@ class Checkout:
         """Begin with content that is not in the log."""
     def adopt(self, other: Checkout, version: Sequence[int]) -> None:
         """Take over another checkout's text."""
+    def map_position(self, version: Sequence[int], pos: int, rows: int | None = None) -> int | None:
+        """Where a position of `version` is here; None if more than `rows` rows would have to be looked at."""
     def restart(self) -> None:
         """Make the content of the log's frontier anew."""
     def _check(self) -> None: ...

@@ -10,13 +10,14 @@ from libc.string cimport memcmp, memset
 
 from egwalker.cycore.caret cimport Caret
 from egwalker.cycore.graph cimport Graph
-from egwalker.cycore.live cimport LiveWindow
+from egwalker.cycore.live cimport ANY_NUMBER, LiveWindow
 from egwalker.cycore.mem cimport Ints, assign, heads_equal, push
 from egwalker.cycore.oplog cimport DELETE, TYPE, OpLog, OpRun
 from egwalker.cycore.rope cimport Rope, whole
 from egwalker.cycore.walker cimport Out, Walker
 
 from egwalker.cycore.errors import ContentError, LimitError, PositionError
+from egwalker.cycore.mapping import map_position
 from egwalker.cycore.oplog import ERASED as _ERASED
 from egwalker.cycore.rope import MAX_LENGTH as _MAX_LENGTH
 
@@ -195,6 +196,39 @@ cdef class Checkout:
         self.caret = other.caret
         if self.caret.open:
             self.caret.last = self.log.graph.lv(*other.log.graph.id(self.caret.last))
+
+    def map_position(self, version, pos, rows=None):
+        """Where position `pos` of `version`, which this one follows, is here; see `Document.map_position`.
+
+        None if that takes looking at more than `rows` rows of the graph or the log.
+        """
+        cdef Ints wanted
+        cdef int64_t c_pos, found
+        cdef int64_t length = self.rope.n
+        cdef Py_ssize_t most = ANY_NUMBER if rows is None else rows
+        memset(&wanted, 0, sizeof(wanted))
+        pos = whole(pos)
+        c_pos = max(-1, min(pos, MAX_LENGTH + 1))
+        found = c_pos
+        try:
+            self.log.graph.read_version(version, &wanted)
+            if wanted.n != self.heads.n or memcmp(wanted.at, self.heads.at, wanted.n * sizeof(int64_t)) != 0:
+                try:
+                    with nogil:
+                        found = self.live.map_position(wanted.at, wanted.n, c_pos, &length, most)
+                except BaseException:
+                    self.live.close()
+                    raise
+                if found < 0:
+                    walked = map_position(self.log, version, self.version, c_pos, length, rows)
+                    if walked is None:
+                        return None
+                    found, length = walked
+        finally:
+            free(wanted.at)
+        if not 0 <= pos <= length:
+            raise PositionError(f"position {pos} is not within 0..{length}")
+        return found
 
     def restart(self):
         """Forget everything and go to the log's frontier from its beginning. O(events)."""

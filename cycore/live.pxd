@@ -7,6 +7,9 @@ from egwalker.cycore.oplog cimport OpLog
 from egwalker.cycore.spans cimport SpanTree
 from egwalker.cycore.walker cimport Walker
 
+cdef extern from "Python.h":
+    Py_ssize_t ANY_NUMBER "PY_SSIZE_T_MAX"
+
 
 cdef struct Done:
     # What the events from `lv` to the next row's did: they inserted or deleted as many elements.
@@ -40,11 +43,16 @@ cdef class LiveWindow:
     cdef int keep(self) except -1 nogil
     cdef int typed(self, int64_t lv, int64_t end, bint apart) except -1 nogil
     cdef bint go_on(self, const int64_t* version, Py_ssize_t n) except -1 nogil
+    cdef int take_all(self) except -1 nogil
     cdef bint fits(self, bint* calm) noexcept nogil
     cdef int take_in(self, int64_t lv, int64_t end, const int64_t* parents, Py_ssize_t n, bint emit) except -1 nogil
-    cdef int compare(self, const int64_t* parents, Py_ssize_t n) except -1 nogil
+    cdef bint compare(self, const int64_t* parents, Py_ssize_t n, Py_ssize_t rows) except -1 nogil
     cdef int leave(self, int64_t side, int64_t start, int64_t end) except -1 nogil
     cdef int shift(self, Spans* spans, int32_t by) except -1 nogil
+    cdef int64_t map_position(
+        self, const int64_t* version, Py_ssize_t n, int64_t pos, int64_t* length, Py_ssize_t rows
+    ) except -2 nogil
+    cdef Py_ssize_t rows_of(self, const Spans* spans) except -1 nogil
     cdef Py_ssize_t cut(self, int64_t lv) except -1 nogil
     cdef Py_ssize_t note(self, Py_ssize_t op, int64_t lv, int64_t end, Py_ssize_t touched) except -1 nogil
     cdef int push_done(self, int64_t lv, int32_t item, bint backwards) except -1 nogil

@@ -26,7 +26,7 @@ from libc.string cimport memmove
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints, Spans, assign, heads_equal, heap_pop, heap_push, push_span, reserve
 from egwalker.cycore.oplog cimport ERASE, OpLog
-from egwalker.cycore.spans cimport Item
+from egwalker.cycore.spans cimport Cursor, Item
 from egwalker.cycore.walker cimport KEEP_BYTES, Piece, Walker
 
 cdef enum:
@@ -130,8 +130,6 @@ cdef class LiveWindow:
         Else False: the window is closed then, and nothing else has happened. O(log n + what is concurrent) an event. On an
         error the document is left half-way.
         """
-        cdef Py_ssize_t k
-        cdef int64_t hi, before
         cdef bint calm = True
         if not self.open:
             return False
@@ -141,6 +139,21 @@ cdef class LiveWindow:
         self.walker.n_out = 0
         if self.held == self.graph.n:
             return True
+        self.take_all()
+        self.held = self.graph.n
+        if not calm:
+            self.mark = self.graph.n
+            assign(&self.mark_version, version, n)
+        elif self.graph.n - self.mark > self.patience():
+            self.close()
+        return True
+
+    cdef int take_all(self) except -1 nogil:
+        """Take all events of the graph into the tree that are not in it; the document gets those it does not hold."""
+        cdef Py_ssize_t k
+        cdef int64_t hi, before
+        if self.walked == self.graph.n:
+            return 0
         k = self.graph.find_late(self.walked)
         while self.walked < self.graph.n:
             hi = self.graph.run_end(k)
@@ -154,13 +167,7 @@ cdef class LiveWindow:
                 self.take_in(self.walked, hi, &before, 1, self.walked >= self.held)
             if hi == self.graph.run_end(k):
                 k += 1
-        self.held = self.graph.n
-        if not calm:
-            self.mark = self.graph.n
-            assign(&self.mark_version, version, n)
-        elif self.graph.n - self.mark > self.patience():
-            self.close()
-        return True
+        return 0
 
     cdef bint fits(self, bint* calm) noexcept nogil:
         """Whether the events that are not in the tree should be taken into it; `calm`: none needs more than the mark."""
@@ -197,7 +204,7 @@ cdef class LiveWindow:
         """Apply events `lv:end`, each but the first with the one before it as only parent."""
         cdef Py_ssize_t op = self.log.find(lv)
         if n != 1 or parents[0] != self.prepared:
-            self.compare(parents, n)
+            self.compare(parents, n, ANY_NUMBER)
             self.shift(&self.back, -1)
             self.shift(&self.forth, 1)
         self.walker.apply(op, lv, end, emit)
@@ -207,10 +214,11 @@ cdef class LiveWindow:
         self.walked = end
         return 0
 
-    cdef int compare(self, const int64_t* parents, Py_ssize_t n) except -1 nogil:
+    cdef bint compare(self, const int64_t* parents, Py_ssize_t n, Py_ssize_t rows) except -1 nogil:
         """What to retreat and to advance: walks back from both versions, newest first, until what is left is in both.
 
-        O(rows as new as the oldest event that is in one of them only, times log of the branches).
+        O(rows as new as the oldest event that is in one of them only, times log of the branches); False, and nothing is
+        known, if these are more than `rows`.
         """
         cdef Py_ssize_t i, k
         cdef Py_ssize_t open = 0  # how many in the heap are in one version only
@@ -225,6 +233,9 @@ cdef class LiveWindow:
                 heap_push(&self.heap, 4 * parents[k] + 2)
                 open += 1
         while open:
+            if rows == 0:
+                return False
+            rows -= 1
             key = heap_pop(&self.heap)
             lv = key >> 2
             side = key & 3
@@ -245,7 +256,7 @@ cdef class LiveWindow:
                 if up[k] >= self.start:
                     heap_push(&self.heap, 4 * up[k] + side)
                     open += side != 3
-        return 0
+        return True
 
     cdef inline int leave(self, int64_t side, int64_t start, int64_t end) except -1 nogil:
         if start < end and side != 3:
@@ -263,6 +274,46 @@ cdef class LiveWindow:
                 self.tree.shift_from(self.done[k].item, next - self.done[k].lv, by)
                 k += 1
         return 0
+
+    # --- positions --------------------------------------------------------------------------------------------
+
+    cdef int64_t map_position(
+        self, const int64_t* version, Py_ssize_t n, int64_t pos, int64_t* length, Py_ssize_t rows
+    ) except -2 nogil:
+        """How many elements the document has up to that before position `pos` of `version`, itself included.
+
+        `length` is then that of the version, if `pos` is beyond it there is no answer. -1 if the window has not got the
+        version or if more than `rows` rows would have to be looked at. The prepare version goes there and back.
+        """
+        cdef Cursor at
+        cdef int64_t found = 0
+        if not self.open or (n == 0 or version[0] < self.start) and not same(&self.base, version, n):
+            return -1
+        if self.walked < self.graph.n and self.graph.n_runs - self.graph.find_late(self.walked) > rows:
+            return -1
+        self.take_all()
+        if not self.compare(version, n, rows) or self.rows_of(&self.back) + self.rows_of(&self.forth) > rows:
+            return -1
+        self.shift(&self.back, -1)
+        self.shift(&self.forth, 1)
+        length[0] = self.tree.shown
+        if 0 < pos <= self.tree.shown:
+            at = self.tree.find(pos - 1)
+            found = at.kept
+            if self.tree.leaf[at.leaf].kept[at.slot]:
+                found += at.offset + 1
+        self.shift(&self.forth, -1)
+        self.shift(&self.back, 1)
+        return found
+
+    cdef Py_ssize_t rows_of(self, const Spans* spans) except -1 nogil:
+        """How many rows of `done` these events have."""
+        cdef Py_ssize_t i, k
+        cdef Py_ssize_t n = 0
+        for i in range(spans.n):
+            k = self.cut(spans.at[i].start)
+            n += self.cut(spans.at[i].end) - k
+        return n
 
     # --- what the events did ----------------------------------------------------------------------------------
 

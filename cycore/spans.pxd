@@ -94,6 +94,8 @@ cdef class SpanTree:
     cdef bint step(self, Cursor* at) noexcept nogil
     cdef int32_t item_behind(self, Cursor* at) noexcept nogil
     cdef Cursor find(self, int64_t pos) noexcept nogil
+    cdef Cursor find_kept(self, int64_t pos) noexcept nogil
+    cdef int64_t kept_through(self, int32_t item) noexcept nogil
     cdef void add_up(self, int32_t leaf, int64_t shown, int64_t kept) noexcept nogil
     cdef int32_t split_item(self, int32_t item, int64_t at) except -1 nogil
     cdef int place_after(self, int32_t before, int32_t item, int32_t shown, int32_t kept) except -1 nogil

@@ -232,6 +232,53 @@ cdef class SpanTree:
         at.offset = pos
         return at
 
+    cdef Cursor find_kept(self, int64_t pos) noexcept nogil:
+        """The item with element `pos` of the effect version; `pos` is less than `kept`."""
+        cdef Cursor at
+        cdef int64_t before = pos
+        cdef SpanNode* node
+        cdef SpanLeaf* leaf
+        cdef int32_t i
+        cdef int32_t number = self.root
+        at.leaf = 0
+        while number >= 0:
+            node = &self.node[number]
+            i = 0
+            while pos >= node.kept[i]:
+                pos -= node.kept[i]
+                i += 1
+            if node.level == 1:
+                at.leaf = node.kid[i]
+                break
+            number = node.kid[i]
+        leaf = &self.leaf[at.leaf]
+        i = 0
+        while pos >= leaf.kept[i]:
+            pos -= leaf.kept[i]
+            i += 1
+        at.slot = i
+        at.offset = pos
+        at.kept = before - pos
+        return at
+
+    cdef int64_t kept_through(self, int32_t number) noexcept nogil:
+        """How many elements the effect version has up to item `number`, itself included. O(log n)."""
+        cdef SpanLeaf* leaf = &self.leaf[self.item[number].leaf]
+        cdef SpanNode* node
+        cdef int32_t i
+        cdef int32_t slot = leaf.slot
+        cdef int32_t up = leaf.up
+        cdef int64_t found = 0
+        for i in range(self.slot_of(number) + 1):
+            found += leaf.kept[i]
+        while up >= 0:
+            node = &self.node[up]
+            for i in range(slot):
+                found += node.kept[i]
+            slot = node.slot
+            up = node.up
+        return found
+
     cdef void path(self, int32_t number, int32_t* out, int32_t* depth) noexcept nogil:
         """The slots from an item up to the root."""
         cdef SpanLeaf* leaf = &self.leaf[self.item[number].leaf]

@@ -315,7 +315,8 @@ class Sequence:
         if not pos:
             return 0
         before = self.order.index(self.visible(past)[pos - 1])
-        return sum(self.order.index(node) <= before for node in self.visible(known))
+        known = self.graph.everything if known is None else known
+        return sum(bool(node.bit & known) and not node.deleted & known for node in self.order[: before + 1])
 
     def size(self, known: int | None = None) -> int:
         return len(self.visible(known))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import egwalker.editor
 from egwalker import Document, edit_rows
 from egwalker.edit_rows import Rows
 from egwalker.editor import Editor, shown_name
@@ -178,6 +179,64 @@ def test_others_carets() -> None:
     assert str(one.document) == "> hello!"
     one.see("bob", None)
     assert not one.people
+
+
+def test_others_carets_are_meant_in_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tells of a caret may lack what was typed here, and one who hears of it what was typed there."""
+    ann = editor("hello world")
+    bob = Editor(ann.document.fork("bob"))
+    bob.move(5)
+    bob.move(11, select=True)
+    told = bob.presence("Bob", "#1f77b4")
+    ann.insert("why, ")
+    ann.see("bob", told)
+    assert (ann.people["bob"].anchor, ann.people["bob"].head) == (10, 16)
+    ann.select(5, 10)
+    ann.erase(0)
+    ann.see("bob", told)
+    assert (ann.people["bob"].anchor, ann.people["bob"].head) == (5, 11)
+    ann.insert("bye")
+    ann.see("bob", told)
+    assert str(ann.document) == "why, bye world"
+    assert (ann.people["bob"].anchor, ann.people["bob"].head) == (8, 14)
+    # What would be much work is not done: such a caret is taken as it is told.
+    monkeypatch.setattr(egwalker.editor, "ROWS", 4)
+    for _ in range(5):
+        ann.move(0)
+        ann.insert(".")
+    ann.see("bob", told)
+    assert (ann.people["bob"].anchor, ann.people["bob"].head) == (5, 11)
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        None,
+        7,
+        "root",
+        [[]],
+        [["alice"]],
+        [["alice", "0"]],
+        [[0, 0]],
+        {"alice": 3},
+        [["alice", 1]] * 17,
+    ],
+)
+def test_versions_that_are_none_are_as_if_not_told(version: object) -> None:
+    one = editor("hello")
+    one.insert("> ")
+    one.see("eve", {"head": 3, "anchor": 1, "version": version})
+    assert (one.people["eve"].anchor, one.people["eve"].head) == (1, 3)
+
+
+@pytest.mark.parametrize("version", [[["eve", 0]], [["alice", 10**30]], [["alice", -1]], [["\ud800", 1]]])
+def test_versions_that_have_not_come_are_waited_for(version: object) -> None:
+    one = editor("hello")
+    one.see("eve", {"head": 3, "version": version})
+    one.insert("> ")
+    assert one.people["eve"].head is None
+    one.see("eve", None)
+    assert not one._states
 
 
 @pytest.mark.parametrize(

@@ -466,6 +466,39 @@ class Document:
             self._branches.add(branch)
         return branch
 
+    def map_position(self, pos: int, version: Iterable[Id]) -> int:
+        """Where position `pos` of the content at a version is now: others' carets are told with theirs.
+
+        It stays behind the element before it, as a cursor does: what was inserted right there is after it.
+        Where that element was deleted, it is where that was; 0 stays 0. O(1) for the current version, else
+        O(events not in the version or concurrent with one of these, run-length encoded, times log n); while
+        people type at once, O(runs in which the version differs from the newest one). `VersionError` if the
+        version is not held, `HistoryError` if it is before `start`, `PositionError` if it has no such place.
+
+        >>> doc = Document(agent="alice")
+        >>> doc.insert(0, "hello")
+        >>> before = doc.version
+        >>> doc.insert(0, ">> "); doc.delete(4, 3); doc.insert(4, "i")
+        >>> str(doc), [doc.map_position(pos, before) for pos in range(6)]
+        ('>> hio', [0, 4, 5, 5, 5, 6])
+        """
+        with self._lock:
+            found = self._map_position(pos, version)
+            assert found is not None
+            return found
+
+    def _map_position(self, pos: int, version: Iterable[Id], rows: int | None = None) -> int | None:
+        """`map_position` under the lock; None if that would be looking at more than `rows` rows."""
+        ids = tuple(sorted(version))
+        if ids == self._version():
+            pos = operator.index(pos)
+            if not 0 <= pos <= len(self):
+                raise PositionError(f"position {pos} is not within 0..{len(self)}")
+            return pos
+        self._sequence()
+        log = self._known()
+        return self._sequence().map_position(to_local(log.graph, ids), pos, rows)
+
     def diff(self, a: Iterable[Id], b: Iterable[Id]) -> Diff:
         """How two versions differ. O(runs after their common head). `VersionError` if one is not held."""
         with self._lock:

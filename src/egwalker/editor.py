@@ -11,14 +11,18 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from egwalker.cycore.errors import EgwalkerError, VersionError
 from egwalker.document import Document
 from egwalker.events import Change
 from egwalker.undo import Steps, Take
+from egwalker.versions import Version
 
 NAME_LENGTH = 40
 """Characters of somebody's name that are shown."""
 HEADS = 16
 """Heads of the version that is told with a caret, at most."""
+ROWS = 2000
+"""Rows of the history that are looked at for where a told caret is now, at most."""
 NEAR = 64
 """Code points that are looked at for the end of a cluster."""
 WORD_LENGTH = 1000
@@ -246,11 +250,11 @@ class Editor:
             color = GREY
         old = self.people.get(key)
         anchor, head = (old.anchor, old.head) if old else (None, None)
-        if not self._has(state.get("version")):
+        version = told_version(state.get("version"))
+        try:
+            head, anchor = [self._place(state.get(end), version) for end in ("head", "anchor")]
+        except VersionError:
             self._states[key] = state
-        else:
-            head = self._place(state.get("head"))
-            anchor = self._place(state.get("anchor"))
         self.people[key] = Person(
             shown_name(state.get("name")), color, head if anchor is None else anchor, head
         )
@@ -262,30 +266,42 @@ class Editor:
         state = {"name": name, "color": color, "anchor": anchor, "head": at}
         return {**state, "version": version} if len(version) <= HEADS else state
 
-    def _place(self, told: object) -> int | None:
-        """Where somebody says to be."""
+    def _place(self, told: object, version: Version | None) -> int | None:
+        """Where it is now that somebody says to be at a version. `VersionError` if that has not come yet.
+
+        If they tell no version, or one from so long ago that it would be much work, as if told for this one.
+        """
         if not isinstance(told, int) or isinstance(told, bool):
             return None
-        return max(0, min(told, len(self.document)))
-
-    def _has(self, version: object) -> bool:
-        """Whether all events of a version that somebody told are here."""
-        if not isinstance(version, (list, tuple)):
-            return True
-        vector = self.document.version_vector
-        for found in version:
-            match found:
-                case [str(agent), int(seq)]:
-                    if not any(start <= seq < end for start, end in vector.get(agent, ())):
-                        return False
-                case _:
-                    return True
-        return True
+        document, found = self.document, None
+        if version is not None:
+            try:
+                with document._lock:
+                    found = document._map_position(told, version, ROWS)
+            except VersionError:
+                raise
+            except EgwalkerError:
+                pass
+        return max(0, min(told, len(document))) if found is None else found
 
 
 def given_back(pos: int, text: str) -> Take:
     """What undoes the deletion of a text."""
     return Take(pos, 0, len(text), text)
+
+
+def told_version(told: object) -> Version | None:
+    """The version that somebody told with a caret; None for what is none."""
+    if not isinstance(told, (list, tuple)) or len(told) > HEADS:
+        return None
+    ids = []
+    for found in told:
+        match found:
+            case [str(agent), int(seq)]:
+                ids.append((agent, seq))
+            case _:
+                return None
+    return tuple(sorted(ids))
 
 
 def extends(char: str) -> bool:
