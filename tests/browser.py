@@ -48,7 +48,7 @@ from egwalker.formats import load
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SWITCH, REQUIRED = "EGWALKER_BROWSER", "required"
 SCREENSHOTS = "EGWALKER_SCREENSHOTS"
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds that anything awaited here may take, on a busy machine."""
 NO_CONNECTION = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_\w+|EMPTY_RESPONSE|NETWORK_\w+)")
 """What Chromium itself writes to the console while a server is away: no page can help it."""

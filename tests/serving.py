@@ -122,7 +122,7 @@ def link(url: str, document: Document, **options: Any) -> Link:
     return found
 
 
-async def until(what: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(what: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
         while not what():

@@ -219,13 +219,13 @@ async def test_a_server_that_is_killed_comes_back(tmp_path: Path) -> None:
     doc = Document(agent="ann")
     doc.insert(0, "hello")
     async with connect(server.url_of("a b-ü?"), doc) as link:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.persisted()
         await server.kill()
         assert server.stored("a b-ü?").content == "hello"
         doc.insert(5, "!")
         await server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.persisted()
     await server.stop()
     assert server.stored("a b-ü?").content == "hello!"

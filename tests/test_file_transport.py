@@ -40,7 +40,7 @@ def stored(path: Path) -> str:
 
 
 async def linked(path: Path, document: Document, work: Callable[[], object] = lambda: None) -> None:
-    async with asyncio.timeout(10), connect(url_of(path), document) as one:
+    async with asyncio.timeout(30), connect(url_of(path), document) as one:
         await one.synced()
         work()
 
@@ -252,7 +252,7 @@ def test_who_is_there_at_one_time_sees_the_others(tmp_path: Path) -> None:
         ann.insert(0, "hello ")
         bob = ann.fork("bob")
         url = f"file:{tmp_path}/"
-        async with asyncio.timeout(10), connect(url, ann, period=0.02), connect(url, bob, period=0.02):
+        async with asyncio.timeout(30), connect(url, ann, period=0.02), connect(url, bob, period=0.02):
             ann.insert(0, "ann ")
             bob.insert(len(bob), "bob ")
             while ann.content != bob.content or len(ann.content) < 14:
@@ -280,7 +280,7 @@ def test_only_ones_own_file_is_written(tmp_path: Path) -> None:
 
 
 async def waits(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not what():
             await asyncio.sleep(0.01)
 

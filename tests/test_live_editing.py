@@ -209,7 +209,7 @@ async def test_with_a_program(site: Site) -> None:
     (page,) = await site.couple(1, "notes")
     doc = Document(agent="program")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await linked.synced()
 
         async def write() -> None:
@@ -219,7 +219,7 @@ async def test_with_a_program(site: Site) -> None:
 
         await asyncio.gather(write(), page.type(words_of(0, 15), 0.01))
         await page.until_status(SAVED)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await linked.persisted()
         text = await page.until_text(lambda text: text == doc.content)
     assert words_of(0, 15) in text
@@ -232,7 +232,7 @@ async def test_what_is_typed_in_one_go_is_one_group(site: Site) -> None:
     (page,) = await site.couple(1, "notes")
     doc = Document(agent="program")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await linked.synced()
         await page.press("End")
         await page.type("!")
@@ -470,7 +470,7 @@ async def test_hostile_people(site: Site) -> None:
     ]
     doc = Document(agent="mallory")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await linked.synced()
         for number, state in enumerate(states):
             linked.show(state, key=f"<b>{number}</b>\u202e")
