@@ -55,6 +55,25 @@ class Terminal:
             assert self.read(), f"it has ended: {self.text}"
             assert time.monotonic() < deadline, f"this is seen instead: {self.text}"
 
+    @property
+    def caret(self) -> tuple[int, int]:
+        """Where the terminal's cursor is: row and column."""
+        return self.screen.cursor.y, self.screen.cursor.x
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.screen.resize(rows, columns)
+        self.process.setwinsize(rows, columns)
+
+    def hang_up(self) -> int | None:
+        """Close the terminal, as with its window, and wait until the program has ended; its exit status."""
+        self.process.ptyproc.fileobj.close()
+        deadline = time.monotonic() + SECONDS
+        while self.process.isalive():
+            assert time.monotonic() < deadline, "it does not end"
+            time.sleep(0.02)
+        status: int | None = self.process.exitstatus
+        return status
+
     def end(self) -> int | None:
         """Wait until the program has ended; its exit status."""
         deadline = time.monotonic() + SECONDS

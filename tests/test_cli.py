@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 import egwalker
-from egwalker import Document, Run, cli, egw_records, encoding, json_history
+from egwalker import Document, Run, cli, cli_words, egw_records, encoding, json_history
 from egwalker.egw_file import EgwFile
 from egwalker.formats import load, save
 from egwalker.stats import encoded_sizes, stats
@@ -531,10 +532,20 @@ class TestFiles:
             (("cat", "a.json", "b.json"), "b.json"),
             (("merge", "a.json", "a.json"), "-o"),
             (("cat", "none.json"), "cannot read none.json: No such file"),
-            (("cat", "."), "suffix"),
+            (("cat", "."), "cannot read .: Is a directory"),
+            (("cat", "none"), "cannot read none: No such file"),
+            (("cat", "new\nline"), r"cannot read new\nline: No such file"),
+            (("cat", "file:///x.egw"), "file: is for linking documents, not for reading one"),
+            (("cat", "http://127.0.0.1:1/x"), "http://127.0.0.1:1/x: Cannot connect"),
+            (("cat", "http://"), "'http://' is no URL"),
+            (("cat", "no-such-scheme://x"), "there are: file, http"),
+            (("serve", "a.json"), "cannot serve a.json: File exists"),
+            (("serve", "folder", "--port", "65536"), "a port is within 0..65535, not 65536"),
+            (("serve", "folder", "--idle", "nan"), "a time is a number of seconds, not nan"),
+            (("serve", "folder", "--kind", "poem"), "no plugin provides documents of kind 'poem'"),
             (("cat", "folder.json"), "folder.json: Is a directory"),
             (("cat", "a.doc"), r".json.gz, .json, .txt"),
-            (("cat", "a.egw"), "byte 0: this is no .egw file; `egwalker verify a.egw` says more"),
+            (("cat", "a.egw"), "byte 0: this is no .egw file"),
             (("cat", "a.dt"), "at byte 0"),
             (("cat", "latin.txt"), "byte 2: this is not UTF-8"),
             (("cat", "bad.json"), "cannot read bad.json: txn 0: seqStart"),
@@ -645,6 +656,20 @@ class TestProcess:
         )
         assert len(done.stdout) == 1_000_000
 
+    @pytest.mark.parametrize("command", [("cat", "a.json"), ("stat", "a.json"), ("plugins",)])
+    def test_output_that_cannot_be_written(self, command: tuple[str, ...]) -> None:
+        document("a.json", "alice", "hello")
+        words = shlex.join([*self.COMMAND, *command])
+        closed = subprocess.run(["sh", "-c", f"{words} >&-"], capture_output=True, check=False)
+        assert (closed.returncode, closed.stderr) == (1, b"")
+        quiet = subprocess.run(["sh", "-c", f"{words} 2>&-"], capture_output=True, check=False)
+        assert quiet.returncode == 0
+        assert b"code points" not in quiet.stdout
+        if os.path.exists("/dev/full"):
+            full = subprocess.run(["sh", "-c", f"{words} >/dev/full"], capture_output=True, check=False)
+            why = b"egwalker: cannot write to standard output: No space left on device\n"
+            assert (full.returncode, full.stderr) == (2, why)
+
     @pytest.mark.parametrize("command", ["cat", "blame", "log"])
     def test_nobody_reads_the_output(self, command: str) -> None:
         doc = Document()
@@ -674,25 +699,25 @@ class TestMeter:
     def test_shows_long_work_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = self.Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
-        with cli.Meter() as meter:
+        with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
             deadline = time.monotonic() + 30
             while "reading 1,000 of 3,000" not in terminal.getvalue():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-        assert terminal.getvalue().endswith(f"\r{cli.CLEAR}")
+        assert terminal.getvalue().endswith(f"\r{cli_words.CLEAR}")
 
     def test_is_quiet_about_short_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = self.Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
-        with cli.Meter() as meter:
+        with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
         assert terminal.getvalue() == ""
 
     def test_is_quiet_in_scripts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipe = io.StringIO()
         monkeypatch.setattr(sys, "stderr", pipe)
-        with cli.Meter() as meter:
+        with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
             time.sleep(1.3)
         assert pipe.getvalue() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -20,16 +21,21 @@ from egwalker.formats import load, save
 pytest.importorskip("prompt_toolkit", reason="the editor needs prompt_toolkit")
 pytest.importorskip("pexpect", reason="pseudo-terminals need pexpect")
 pytest.importorskip("pyte", reason="what a terminal shows is told by pyte")
+pytest.importorskip("playwright", reason="a browser is driven by playwright")
 
+from browser import Page, Site, until
 from prompt_toolkit.data_structures import Point, Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import DummyOutput
+from serving import files, free_port, running
 from terminal import Terminal
+from test_page_browser import call, carets
 
 from egwalker import cli_edit
 from egwalker.edit_screen import TextControl
 from egwalker.editor import Editor
+from egwalker.hub import Permission
 
 LEAVE, UNDO, REDO, LEFT, UP = "\x11", "\x1a", "\x19", "\x1b[D", "\x1b[A"
 RESTORED = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?2004l", b"\x1b[?25h")
@@ -196,6 +202,222 @@ def test_sigterm_saves_and_leaves_the_terminal_clean(terminal: Open, tmp_path: P
     assert one.end() == 0
     check_restored(one)
     assert str(load(path).document) == "typed"
+
+
+@pytest.mark.parametrize("where", ["file", "server"])
+def test_when_the_terminal_is_closed_nothing_is_lost(
+    where: str, terminal: Open, server: Serving, tmp_path: Path
+) -> None:
+    path = tmp_path / "served" / "notes.egw"
+    one = terminal("edit", path if where == "file" else f"{server.url}notes")
+    one.until("all changes saved")
+    one.type("typed")
+    one.until("typed")
+    assert one.hang_up() == 0
+    server.stop()
+    assert str(load(path).document) == "typed"
+    server.start()
+
+
+def test_when_the_terminal_is_closed_without_a_connection(terminal: Open, server: Serving) -> None:
+    one = terminal("edit", f"{server.url}notes")
+    one.until("all changes saved")
+    server.stop()
+    one.until("offline")
+    one.type("typed")
+    one.until("offline: changes are lost when you leave")
+    assert one.hang_up() == 2
+    server.start()
+
+
+async def test_who_may_only_read(terminal: Open, tmp_path: Path) -> None:
+    rights = {"write": True}
+
+    def who(name: str, request: object) -> Permission:
+        return Permission("ann", write=rights["write"])
+
+    async with running(files(tmp_path), authenticate=who) as server:
+        url = f"http://127.0.0.1:{server.port}/letter"
+        ann = terminal("edit", url, "--name", "Ann")
+        await asyncio.to_thread(ann.until, "all changes saved")
+        ann.type("Dear all")
+        await asyncio.to_thread(ann.until, "Dear all")
+        rights["write"] = False
+        bob = terminal("edit", url, "--name", "Bob")
+        await asyncio.to_thread(bob.until, "Dear all")
+        await asyncio.to_thread(bob.until, "read only: you may not change this text")
+        bob.type("x\x7f\x1b[200~paste\x1b[201~\x18" + UNDO + "\x1b[F")
+        await asyncio.to_thread(bob.until, lambda: bob.caret == (0, 8))
+        ann.type("!")
+        await asyncio.to_thread(bob.until, "Dear all!")
+        await asyncio.to_thread(ann.until, lambda: "Bob" in ann.screen.display[0])
+        bob.type(LEAVE)
+        assert await asyncio.to_thread(bob.end) == 0
+        ann.type(LEAVE)
+        assert await asyncio.to_thread(ann.end) == 0
+    assert str(load(tmp_path / "letter.egw").document) == "Dear all!"
+
+
+async def test_rights_that_come_and_go(terminal: Open, tmp_path: Path) -> None:
+    """What was typed offline and is not taken stays in the file, and it says so."""
+    rights = {"write": True}
+    kept = tmp_path / "kept.egw"
+
+    def who(name: str, request: object) -> Permission:
+        return Permission("ann", write=rights["write"])
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/letter"
+    async with running(files(tmp_path), port, authenticate=who):
+        ann = terminal("edit", url, "--keep", kept)
+        await asyncio.to_thread(ann.until, "all changes saved")
+        ann.type("one ")
+        await asyncio.to_thread(ann.until, "one")
+        await asyncio.to_thread(ann.until, "all changes saved")
+    await asyncio.to_thread(ann.until, "offline")
+    ann.type("two ")
+    await asyncio.to_thread(ann.until, "changes are kept in kept.egw")
+    rights["write"] = False
+    async with running(files(tmp_path), port, authenticate=who):
+        await asyncio.to_thread(ann.until, "does not take edits: changes are kept in kept.egw")
+        ann.type(LEAVE)
+        assert await asyncio.to_thread(ann.end) == 0
+        assert "changes are kept in kept.egw, and not at" in ann.text.replace("\n", "")
+    assert str(load(kept).document) == "one two "
+    assert str(load(tmp_path / "letter.egw").document) == "one "
+
+
+def test_a_token(terminal: Open, server: Serving) -> None:
+    server.stop()
+    server.start("--token", "right one")
+    url = f"{server.url}letter"
+    for arguments in ((), ("--token", "wrong")):
+        one = terminal("edit", url, *arguments, columns=240)
+        assert one.end() == 2
+        assert one.text.count("\n") == 0
+        assert one.text.startswith(f"egwalker: cannot edit {url}: ")
+        assert " 403 " in one.text
+        assert one.text.endswith("; `--token` or $EGWALKER_TOKEN tells who you are")
+    one = terminal("edit", url, "--token", "right one")
+    one.until("all changes saved")
+    one.type("x")
+    one.until("x")
+    other = terminal("edit", url, EGWALKER_TOKEN="right one")
+    other.until("all changes saved")
+    other.until("x")
+    for leaving in (one, other):
+        leaving.type(LEAVE)
+        assert leaving.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "column"),
+    [
+        ("漢字", 4),
+        ("e\u0301\u0323", 1),
+        ("\U0001f600", 2),
+        ("a\tb", 5),
+        ("\t漢", 6),
+        ("שלום", 4),
+        ("\u200b|", 7),
+        ("❤\ufe0e", 1),
+    ],
+)
+def test_columns(typed: str, column: int, terminal: Open, tmp_path: Path) -> None:
+    """The caret is where the text ends, and again behind it after going to the start, step by step."""
+    path = tmp_path / "notes.egw"
+    one = terminal("edit", path)
+    one.until("all changes saved")
+    one.type(typed)
+    one.until(lambda: one.caret == (0, column))
+    one.type("\x1b[H")
+    one.until(lambda: one.caret == (0, 0))
+    one.type("\x1b[C" * len(typed))
+    one.until(lambda: one.caret == (0, column))
+    one.type("\r" + typed + "\x1b[A")  # up keeps to the column
+    one.until(lambda: one.caret == (0, column))
+    one.type(".")
+    one.until(lambda: one.caret == (0, column + 1))
+    one.type(LEAVE)
+    assert one.end() == 0
+    assert str(load(path).document) == f"{typed}.\n{typed}"
+
+
+def test_a_line_that_is_very_long_and_another_size(terminal: Open, tmp_path: Path) -> None:
+    path = tmp_path / "notes.egw"
+    document = Document(agent="ann")
+    document.insert(0, "0123456789" * 50_000 + "\nsecond")
+    save(document, path)
+    one = terminal("edit", path)
+    one.until("0123456789")
+    one.type("\x1b[1;5F")  # to the end
+    one.until("second")
+    one.type("\x1b[H\x1b[D!")
+    one.until("789!")
+    one.resize(6, 30)
+    one.until(lambda: one.screen.display[4].startswith("345678901234567890123456789! "))
+    one.type("\x1b[1;5H")
+    one.until(lambda: one.screen.display[0].startswith("0123456789" * 2 + "012345678 "))
+    one.resize(20, 60)
+    one.until(lambda: one.screen.display[18].startswith("234567890123456789"))
+    one.resize(1, 1)
+    one.type("?")
+    one.resize(12, 100)
+    one.until(lambda: one.text.startswith("?0123456789"))
+    one.type(LEAVE)
+    assert one.end() == 0
+    assert str(load(path).document) == f"?{'0123456789' * 50_000}!\nsecond"
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_carets_in_a_terminal_and_a_browser(terminal: Open, site: Site) -> None:
+    bob = await site.person("bob")
+    page = await bob.open("letter")
+    await call(page, "Bob")
+    await page.paste("Dear \U0001f600 Ann,\nhow are you?")
+    await page.until_status("^All changes saved$")
+    ann = terminal("edit", site.server.url_of("letter"), "--name", "Ann")
+    await asyncio.to_thread(ann.until, "how are you?")
+
+    def shown(row: int, column: int) -> bool:
+        """Whether somebody's caret is there, with his name on the row."""
+        cell = ann.screen.buffer[row][column]
+        return "Bob" in ann.screen.display[row] and cell.bg != "default"
+
+    async def at(place: int) -> None:
+        async def there() -> bool:
+            return await carets(page) == {"Ann": place}
+
+        await until(there, f"her caret is not at {place}, but {await carets(page)}")
+
+    await page.go_to(8)
+    await asyncio.to_thread(ann.until, lambda: shown(0, 8))
+    await at(0)
+    ann.type("My ")
+    await asyncio.to_thread(ann.until, lambda: shown(0, 11))
+    await page.until_text("My Dear \U0001f600 Ann,\nhow are you?")
+    await at(3)
+    assert await page.caret() == 11
+    ann.type("\x1b[B\x1b[F")
+    await at(28)
+    # What is typed at once by both, and a caret that is told before the other's text has come.
+    await bob.offline()
+    ann.type("\x1b[1;5H")
+    ann.type("* ")
+    await asyncio.to_thread(ann.until, "* My")
+    await page.press("Control+End")
+    await page.type(" Well?")
+    await bob.offline(False)
+    await page.until_text("* My Dear \U0001f600 Ann,\nhow are you? Well?")
+    await asyncio.to_thread(ann.until, lambda: shown(1, 18))
+    await at(2)
+    ann.type(LEAVE)
+    assert await asyncio.to_thread(ann.end) == 0
+    await until(lambda: nobody(page), "she is still there")
+
+
+async def nobody(page: Page) -> bool:
+    return not await carets(page)
 
 
 def run(keys: str, path: Path) -> str:

@@ -1,140 +1,28 @@
 """The `egwalker` command: histories in files, read, shown, merged and converted.
 
 Each command says in one line what it did: on standard output, or on standard error where the output is what
-was asked for. Exit status: 0 done, 1 nobody reads the output any more, 2 bad usage or input (one line on
-standard error says which).
+was asked for. What goes wrong is said in one line, too, and `STATUS` tells the exit statuses.
 """
 
 import argparse
-import importlib
-import importlib.util
-import json
-import logging
+import math
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
-from urllib.parse import quote
+from typing import Any, NoReturn
 
-from egwalker import __version__, egw_records, formats
-from egwalker.cycore.errors import EgwalkerError, IdentityError
-from egwalker.document import Document
-from egwalker.formats import FORMATS, format_of, load, save
-from egwalker.json_history import Loaded, to_json
-from egwalker.plugin_manager import provided
-from egwalker.stats import encoded_sizes, stats
+from egwalker import __version__, cli_commands
+from egwalker.cli_commands import TOKEN
+from egwalker.cli_words import FailureError, flush, forget, printable, say
+from egwalker.formats import FORMATS
 from egwalker.types import DEFAULT_KIND
-from egwalker.versions import Group, Run, Span, Version, format_version, parse_version
 
-SHOWN_EDITS = 4
-SHOWN_CONTENT = 40
-"""How many edits of a run, and how much JSON of some content, is shown for people."""
-
-TOKEN = "EGWALKER_TOKEN"
-"""The environment variable with what says who is there, to a server."""
-
-CLEAR = "\x1b[K"
-"""Tells a terminal to clear the rest of the line."""
-
-
-class FailureError(Exception):
-    """What went wrong, in the words for whoever typed the command."""
-
-
-class Meter:
-    """Shows what is being done on standard error, if that is a terminal, once it has taken a second.
-
-    Told by calls of it, it shows by a thread of its own: some of the work is one long call into the core.
-    """
-
-    def __init__(self) -> None:
-        self._state = ("", 0, 0)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        self._state = (what, done, total)
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _show(self) -> None:
-        wait = 1.0
-        while not self._done.wait(wait):
-            what, done, total = self._state
-            share = f" {done:,} of {total:,}" if total else ""
-            print(f"\r{CLEAR}{what}{share} ...", end="", file=sys.stderr, flush=True)
-            wait = 0.2
-        if wait < 1:
-            print(f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
-
-
-# --- words --------------------------------------------------------------------------------------------------
-
-
-def emit(data: bytes) -> None:
-    """Write to standard output, all of it: an unbuffered one may take less at a time."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[sys.stdout.buffer.write(rest) :]
-
-
-def show(line: str) -> None:
-    """Write a line to standard output, which may not know all of Unicode."""
-    emit(f"{line}\n".encode(sys.stdout.encoding, "backslashreplace"))
-
-
-def say(line: str) -> None:
-    """Say what was done where standard output is kept for what was asked for."""
-    sys.stdout.flush()
-    print(line, file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Agents' names may hold anything, a terminal must not get it."""
-    return text if text.isprintable() else json.dumps(text)[1:-1]
-
-
-def counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def size_of(document: Document, length: int) -> str:
-    return counted(length, document._type.element)
-
-
-def summary(document: Document) -> str:
-    """A document in one line."""
-    found = stats(document)
-    return (
-        f"{counted(found['events'], 'event')} by {counted(found['agents'], 'agent')}, "
-        f"{size_of(document, found['length'])}"
-    )
-
-
-def total(spans: Sequence[Span]) -> int:
-    return sum([span.end - span.start for span in spans])
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def reason(error: Exception) -> str:
-    """Why, in one line."""
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(" ".join(why.split()))
+STATUS = """\
+  0         done
+  1         nobody reads the output any more
+  2         bad usage or input, or something could not be done: one line on standard error says which
+  130       interrupted"""
 
 
 def file_or_url(text: str) -> Path | str:
@@ -142,372 +30,20 @@ def file_or_url(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
-def online(work: str, *args: Any) -> Any:
-    """Call a function of `egwalker.cli_online`, which takes a while to load, with progress on the way."""
-    module = importlib.import_module("egwalker.cli_online")
-    try:
-        with Meter() as meter:
-            meter("waiting", 0, 0)
-            return getattr(module, work)(*args)
-    except (OSError, EgwalkerError) as error:
-        raise FailureError(f"cannot {work} {args[0]}: {reason(error)}") from error
+def port(text: str) -> int:
+    """An argument that is a port."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is within 0..65535, not {number}")
+    return number
 
 
-def read(path: Path | str) -> Loaded:
-    """The document in a file or at a URL, with progress on the way."""
-    if isinstance(path, str):
-        return Loaded(online("read", path, os.environ.get(TOKEN)), None)
-    try:
-        with Meter() as meter:
-            found = load(path, progress=meter)
-    except (OSError, EgwalkerError) as error:
-        hint = f"; `egwalker verify {path}` says more" if path.suffix == ".egw" and path.is_file() else ""
-        raise FailureError(f"cannot read {path}: {reason(error)}{hint}") from error
-    if not found.closed:
-        say(f"{path} was not closed: it is being edited, or its editor crashed")
-    return found
-
-
-def check_format(path: Path | str, document: bool) -> None:
-    """Find out before long work whether there is a format to write, one that keeps a document if asked."""
-    if isinstance(path, str):
-        return
-    try:
-        keeps = format_of(path).keeps
-    except EgwalkerError as error:
-        raise FailureError(f"cannot write {path}: {reason(error)}") from error
-    if document and not keeps:
-        raise FailureError(
-            f"cannot write {path}: that would keep no history; `egwalker export` writes such files"
-        )
-
-
-def write(document: Document, path: Path | str) -> str:
-    """Write a file, or bring a document to a URL; returns where, and how much."""
-    if isinstance(path, str):
-        online("write", path, document, os.environ.get(TOKEN))
-        return path
-    try:
-        return f"{path} ({counted(save(document, path), 'byte')})"
-    except (OSError, EgwalkerError) as error:
-        raise FailureError(f"cannot write {path}: {reason(error)}") from error
-
-
-# --- commands -----------------------------------------------------------------------------------------------
-
-
-def import_(args: argparse.Namespace) -> None:
-    """Read a text, a recorded history or a trace and write it as a document.
-
-    Once more into the same document, it changes nothing: what was edited since stays.
-    """
-    check_format(args.out, document=True)
-    document, text_matches, _ = read(args.source)
-    kept = ""
-    if isinstance(args.out, Path) and args.out.exists() and not args.force:
-        before = read(args.out).document
-        try:
-            change = before.merge(document)
-        except EgwalkerError as error:
-            raise FailureError(
-                f"{args.out} is another document than {args.source} (`--force` replaces it): {reason(error)}"
-            ) from error
-        kept = f"; {args.out} held this document" + ("" if change.before == change.after else " in part")
-        document = before
-    remark = {
-        True: "; the text is as recorded",
-        False: "; the text is as long as recorded, but another: names break ties, and a trace has lost them",
-        None: "",
-    }[text_matches]
-    show(f"imported {args.source}: {summary(document)}{remark}{kept}; wrote {write(document, args.out)}")
-
-
-def past(args: argparse.Namespace) -> tuple[Document, Version, Any]:
-    """The document asked for, the version of it, and the content there."""
-    document = read(args.document).document
-    try:
-        version = document.version if args.at is None else parse_version(args.at)
-        content = document.content if args.at is None else document.checkout(version)
-    except EgwalkerError as error:
-        raise FailureError(f"{args.document} has no version {printable(args.at)}: {reason(error)}") from error
-    return document, version, content
-
-
-def heads(version: Version) -> str:
-    """A version for people, where it was not asked for."""
-    return (
-        printable(format_version(version)) if len(version) <= SHOWN_EDITS else counted(len(version), "head")
-    )
-
-
-def cat(args: argparse.Namespace) -> None:
-    """Print a document's content and nothing else: a text as it is, any other content as one line of JSON."""
-    document, version, content = past(args)
-    out = content if isinstance(content, str) else to_json(content).decode() + "\n"
-    emit(out.encode())
-    length = len(content) if document._type.positions else total(document.diff((), version).b_only)
-    say(f"{args.document} at {heads(version)}: {size_of(document, length)}")
-
-
-def blame(args: argparse.Namespace) -> None:
-    """Show who wrote what of a document: a line for each piece of it, from its start to its end."""
-    document, version, content = past(args)
-    try:
-        spans = document.blame(version)
-    except EgwalkerError as error:
-        raise FailureError(f"cannot blame {args.document}: {reason(error)}") from error
-    at = 0
-    for agent, start, end in spans:
-        length = end - start
-        written = content[at : at + length]
-        at += length
-        if args.json:
-            found = {"agent": agent, "seq": start, "length": length, "content": written}
-            show(to_json(found).decode())
-        else:
-            show(f"{ids(agent, start, length)}  {shortened(written)}")
-    say(
-        f"{args.document} at {heads(version)}: {counted(len(spans), 'piece')} "
-        f"by {counted(len({span.agent for span in spans}), 'agent')}, {size_of(document, len(content))}"
-    )
-
-
-def log(args: argparse.Namespace) -> None:
-    """List a document's history, parents first: a line for each run of edits somebody made in one go."""
-    document = read(args.document).document
-    if args.groups:
-        groups = document.groups()
-        for group in groups:
-            show(group_line(group, as_json=args.json))
-        say(f"{args.document}: {counted(len(groups), 'group')}, {summary(document)}")
-        return
-    runs = document.history()
-    for run in runs:
-        show(json_line(run) if args.json else line(run, document._type.positions))
-    say(f"{args.document}: {counted(len(runs), 'run')}, {summary(document)}")
-
-
-def group_line(group: Group, *, as_json: bool) -> str:
-    """A group of events in the total order."""
-    agent, seq, length, clock = group
-    if as_json:
-        return to_json({"agent": agent, "seq": seq, "len": length, "clock": clock}).decode()
-    return f"{ids(agent, seq, length)}  clock {clock}"
-
-
-def json_line(run: Run) -> str:
-    """A run as one JSON object."""
-    found = {
-        "agent": run.agent,
-        "seq": run.seq,
-        "length": run.length,
-        "parents": run.parents,
-        "ops": run.ops,
-    }
-    return to_json(found).decode()
-
-
-def line(run: Run, positions: bool) -> str:
-    """A run for people: its ids, what it came after, and what it did, shortened."""
-    after = printable(format_version(run.parents))
-    did = "; ".join(edits(run) if positions else operations(run))
-    return f"{ids(run.agent, run.seq, run.length)}  after {after}  {did}"
-
-
-def ids(agent: str, seq: int, length: int) -> str:
-    """The ids of consecutive events of an agent."""
-    return printable(f"{agent}:{seq}" + (f"..{seq + length - 1}" if length > 1 else ""))
-
-
-def shortened(content: Any) -> str:
-    """The beginning of some content, as JSON."""
-    shown = to_json(content[: SHOWN_CONTENT + 1] if isinstance(content, (str, list)) else content).decode()
-    return printable(shown[:SHOWN_CONTENT]) + ("..." if len(shown) > SHOWN_CONTENT else "")
-
-
-def edits(run: Run) -> Iterator[str]:
-    """What a run did, shortened."""
-    for pos, deleted, inserted in run.ops[:SHOWN_EDITS]:
-        if deleted:
-            yield f"delete {deleted} at {pos}"
-        if inserted:
-            yield f"insert {shortened(inserted)} at {pos}"
-    if len(run.ops) > SHOWN_EDITS:
-        yield f"{len(run.ops) - SHOWN_EDITS:,} more"
-
-
-def operations(run: Run) -> Iterator[str]:
-    """What was done by a run of a replayed document, shortened."""
-    for op in run.operations[:SHOWN_EDITS]:
-        yield shortened(op)
-    if run.length > SHOWN_EDITS:
-        yield f"{run.length - SHOWN_EDITS:,} more"
-
-
-def stat(args: argparse.Namespace) -> None:
-    """Count what is in a document: events, runs, agents, concurrency, bytes of memory and of each column."""
-    document = read(args.document).document
-    found = {**stats(document), "encoded": encoded_sizes(document)}
-    if args.json:
-        show(json.dumps(found))
-    else:
-        for name, value in flat(found):
-            show(f"{name:<20}{value:>16,}" if isinstance(value, int) else f"{name:<20}{value:>16}")
-    say(f"{args.document}: {summary(document)}")
-
-
-def flat(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names for people: `largest_window` is "largest window", what is nested is "memory: graph"."""
-    for name, value in found.items():
-        if isinstance(value, dict):
-            for part, number in value.items():
-                yield f"{name}: {part}", number
-        else:
-            yield name.replace("_", " "), value
-
-
-def merge(args: argparse.Namespace) -> None:
-    """Merge two replicas of one document: nothing in either is lost, there are no conflicts to resolve."""
-    check_format(args.output, document=True)
-    a, b = read(args.a).document, read(args.b).document
-    before, theirs = a.version, b.version
-    try:
-        with Meter() as meter:
-            meter("merging", 0, 0)
-            a.merge(b, unrelated=args.unrelated)
-    except IdentityError as error:
-        raise FailureError(
-            f"{args.a} and {args.b} are different documents, {a.id} and {b.id}: "
-            "`--unrelated` merges them all the same"
-        ) from error
-    except EgwalkerError as error:
-        raise FailureError(f"cannot merge {args.a} and {args.b}: {reason(error)}") from error
-    diff = a.diff(before, theirs)
-    only_a, only_b = total(diff.a_only), total(diff.b_only)
-    shared = stats(a)["events"] - only_a - only_b
-    concurrent = "concurrent" if only_a and only_b else "nothing concurrent"
-    show(
-        f"merged {args.a} (brought {counted(only_a, 'event')}) "
-        f"and {args.b} (brought {counted(only_b, 'event')}), {shared:,} shared, {concurrent}: "
-        f"{summary(a)}; wrote {write(a, args.output)}"
-    )
-
-
-def export(args: argparse.Namespace) -> None:
-    """Write a document in another format, or its text alone."""
-    check_format(args.out, document=False)
-    document = read(args.document).document
-    show(f"exported {args.document}: {summary(document)}; wrote {write(document, args.out)}")
-
-
-def verify(args: argparse.Namespace) -> None:
-    """Check a file: every byte that can be checked, and that its history makes the content it has."""
-    path = args.document
-    if isinstance(path, Path) and path.suffix == ".egw":
-        check_records(path)
-    found = read(path)
-    try:
-        with Meter() as meter:
-            meter("replaying", 0, 0)
-            found.document.verify()
-    except EgwalkerError as error:
-        raise FailureError(f"{path}: {reason(error)}") from error
-    show(f"{path} is sound: {summary(found.document)}")
-
-
-def check_records(path: Path) -> None:
-    """Say where an `.egw` file is damaged and what could be saved."""
-    try:
-        document, report = egw_records.read(path, salvage=True)
-    except (OSError, EgwalkerError) as error:
-        raise FailureError(f"{path}: nothing of it can be read: {reason(error)}") from error
-    if report.damage is None:
-        return
-    rest = report.damage.next_record
-    raise FailureError(
-        f"{path} is damaged: {report.damage.reason}; {counted(report.records, 'record')} before it can be "
-        f"saved, {summary(document)}{'' if rest is None else f', and from byte {rest} on there is more'}: "
-        f"`egwalker repack {path} -o SAVED.egw`"
-    )
-
-
-def repack(args: argparse.Namespace) -> None:
-    """Write an `.egw` file anew, as small as it gets; of a damaged one, what is before the damage."""
-    path, out = args.document, args.output or args.document
-    if path.suffix != ".egw" or out.suffix != ".egw":
-        raise FailureError(f"cannot repack {path}: only .egw files grow by being edited")
-    said = []
-
-    def make() -> bytes:
-        before = path.stat().st_size
-        document, report = egw_records.read(path, salvage=args.output is not None)
-        lost = "" if report.damage is None else f"; left out what was from byte {report.damage.offset} on"
-        said.append(f"{summary(document)}, {before:,} bytes before{lost}")
-        return egw_records.dumps(document, content=not args.no_content, deleted=not args.no_deleted)
-
-    try:
-        size = formats.replace(out, make)
-    except (OSError, EgwalkerError) as error:
-        raise FailureError(f"cannot repack {path}: {reason(error)}") from error
-    show(f"repacked {path}: {said[0]}; wrote {out} ({counted(size, 'byte')})")
-
-
-def serve(args: argparse.Namespace) -> None:
-    """Serve a folder of .egw files: whoever may edits a document together with all others at its URL."""
-
-    def ready(url: str) -> None:
-        who = "who knows the token" if args.token else "anyone" if args.open else "this machine only"
-        show(f"serving {args.folder} at {url} for {who}; a document is at {url}NAME, Ctrl-C ends")
-        if args.token:
-            show(f"in a browser: {url}?token={quote(args.token, safe='')}")
-        sys.stdout.flush()
-
-    logging.basicConfig(
-        format="%(asctime)s %(message)s", level=logging.INFO if args.verbose else logging.WARNING
-    )
-    online("serve", args.folder, args, ready)
-    say(f"stored all documents in {args.folder}")
-
-
-def edit(args: argparse.Namespace) -> None:
-    """Edit a text together with all others who do, in this terminal: a server's, or an .egw file."""
-    target = args.document
-    if importlib.util.find_spec("prompt_toolkit") is None:
-        raise FailureError("`edit` needs another package: pip install 'egwalker[edit]'")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise FailureError(f"cannot edit {target}: that takes a terminal")
-    for path in (target, args.keep):
-        if isinstance(path, Path) and path.suffix != ".egw":
-            raise FailureError(
-                f"cannot edit {path}: that takes an .egw file, "
-                f"and `egwalker import {path} NAME.egw` makes one"
-            )
-    if args.keep and isinstance(target, Path):
-        raise FailureError(f"cannot keep {target} in {args.keep}: it is a file already")
-    module = importlib.import_module("egwalker.cli_edit")
-    try:
-        became = module.edit(target, args.name or module.default_name(), args.token, args.keep)
-    except (OSError, EgwalkerError) as error:
-        raise FailureError(f"cannot edit {target}: {reason(error)}") from error
-    say(f"{target}: {became}")
-
-
-def plugins(args: argparse.Namespace) -> None:
-    """List the plugins, where each comes from, and what it provides."""
-    try:
-        found = list(provided())
-    except EgwalkerError as error:
-        raise FailureError(reason(error)) from error
-    for plugin in found:
-        show(
-            json.dumps(plugin._asdict())
-            if args.json
-            else f"{plugin.name}  {plugin.source}  {plugin.provides}"
-        )
-    say(counted(len(found), "plugin"))
-
-
-# --- the command line ---------------------------------------------------------------------------------------
+def seconds(text: str) -> float:
+    """An argument that is a time."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds, not {text}")
+    return number
 
 
 class Parser(argparse.ArgumentParser):
@@ -523,7 +59,8 @@ def parser() -> Parser:
     top = Parser(
         prog="egwalker",
         description="Merge, inspect, convert and serve collaboratively edited documents.",
-        epilog=f"formats of documents, by suffix:\n{formats}\na document may also be a server's, http://HOST/NAME",
+        epilog=f"formats of documents, by suffix:\n{formats}\na document may also be a server's, http://HOST/NAME\n\n"
+        f"exit status:\n{STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"egwalker {__version__}")
@@ -537,7 +74,7 @@ def parser() -> Parser:
     def path(where: argparse.ArgumentParser, name: str, about: str, kind: Any = file_or_url) -> None:
         where.add_argument(name.lower(), metavar=name, type=kind, help=about)
 
-    found = command("import", import_)
+    found = command("import", cli_commands.import_)
     path(found, "SOURCE", "a text, a history or a trace")
     path(found, "OUT", "the document to write, or to bring this into")
     found.add_argument("--force", action="store_true", help="replace OUT, whatever it holds")
@@ -550,16 +87,16 @@ def parser() -> Parser:
             "all events; the latest one if not given",
         )
 
-    found = command("cat", cat)
+    found = command("cat", cli_commands.cat)
     path(found, "DOCUMENT", "the document to print")
     at(found, "to print")
 
-    found = command("blame", blame)
+    found = command("blame", cli_commands.blame)
     path(found, "DOCUMENT", "the document to show the authors of")
     at(found, "to show")
     found.add_argument("--json", action="store_true", help="one JSON object a line, nothing shortened")
 
-    found = command("log", log)
+    found = command("log", cli_commands.log)
     path(found, "DOCUMENT", "the document to list")
     found.add_argument(
         "--groups",
@@ -568,11 +105,11 @@ def parser() -> Parser:
     )
     found.add_argument("--json", action="store_true", help="one JSON object a line, nothing shortened")
 
-    found = command("stat", stat)
+    found = command("stat", cli_commands.stat)
     path(found, "DOCUMENT", "the document to measure")
     found.add_argument("--json", action="store_true", help="one JSON object")
 
-    found = command("merge", merge)
+    found = command("merge", cli_commands.merge)
     path(found, "A", "one replica")
     path(found, "B", "the other one")
     found.add_argument(
@@ -580,14 +117,14 @@ def parser() -> Parser:
     )
     found.add_argument("--unrelated", action="store_true", help="merge documents with different ids, too")
 
-    found = command("export", export)
+    found = command("export", cli_commands.export)
     path(found, "DOCUMENT", "the document to convert")
     path(found, "OUT", "the file to write, in the format of its suffix")
 
-    found = command("serve", serve)
+    found = command("serve", cli_commands.serve)
     path(found, "FOLDER", "where the documents are, as .egw files; or the URL of another place to keep them")
     found.add_argument("--host", default="127.0.0.1", help="the address to listen at (%(default)s)")
-    found.add_argument("--port", type=int, default=8080, help="0: any that is free (%(default)s)")
+    found.add_argument("--port", type=port, default=8080, help="0: any that is free (%(default)s)")
     found.add_argument(
         "--token", default=os.environ.get(TOKEN), help=f"who sends it may read and write (${TOKEN})"
     )
@@ -596,11 +133,11 @@ def parser() -> Parser:
         "--kind", default=DEFAULT_KIND, help="of new documents, unless who makes one says (%(default)s)"
     )
     found.add_argument(
-        "--idle", type=float, default=60.0, help="seconds to keep an unused document open (%(default)s)"
+        "--idle", type=seconds, default=60.0, help="seconds to keep an unused document open (%(default)s)"
     )
     found.add_argument("--verbose", action="store_true", help="say who comes and goes")
 
-    found = command("edit", edit)
+    found = command("edit", cli_commands.edit)
     path(found, "DOCUMENT", "a document at a server, http://HOST/NAME, or an .egw file, which need not exist")
     found.add_argument("--name", help="who you are, to the others ($USER)")
     found.add_argument("--token", default=os.environ.get(TOKEN), help=f"for the server (${TOKEN})")
@@ -611,13 +148,13 @@ def parser() -> Parser:
         help="an .egw file that also keeps a server's document, for when there is no connection",
     )
 
-    found = command("plugins", plugins)
+    found = command("plugins", cli_commands.plugins)
     found.add_argument("--json", action="store_true", help="one JSON object a line")
 
-    found = command("verify", verify)
+    found = command("verify", cli_commands.verify)
     path(found, "DOCUMENT", "the document to check")
 
-    found = command("repack", repack)
+    found = command("repack", cli_commands.repack)
     path(found, "DOCUMENT", "the .egw file to write anew", Path)
     found.add_argument("-o", "--output", metavar="OUT", type=Path, help="another file to write instead")
     found.add_argument("--no-content", action="store_true", help="smaller; opening it replays its history")
@@ -629,16 +166,17 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own; returns the exit status."""
+    if sys.stderr is None:  # it is closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     args = parser().parse_args(argv)
     try:
         args.run(args)
-        sys.stdout.flush()
+        flush()
     except FailureError as failure:
-        say(f"egwalker: {failure}")
+        say(f"egwalker: {printable(str(failure))}")
         return 2
     except BrokenPipeError:
-        # Python flushes once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return 130

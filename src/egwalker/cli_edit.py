@@ -90,6 +90,8 @@ class Session:
         """Whether one may type: before, an empty document does not know which one it is."""
         self.screen: Screen | None = None
         self._asked = False  # whether to leave
+        self._error: BaseException | None = None  # why it ended
+        self._read_only = False  # whether the other end took no edits when it was last there
         self._leaving: asyncio.Task[None] | None = None
         self._told: Any = None
 
@@ -99,6 +101,18 @@ class Session:
     def lost(self) -> bool:
         """Whether something that was done here would be lost now."""
         return all(saver.unsaved for saver in (self.there, self.kept) if saver is not None)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether edits are not taken where the document is."""
+        if self.there is not None and self.there.link.connected:
+            self._read_only = self.there.link.read_only
+        return self._read_only
+
+    @property
+    def writable(self) -> bool:
+        """Whether one may type."""
+        return self.ready and not self.read_only
 
     def words(self) -> str:
         """What has become of what was done here."""
@@ -116,6 +130,8 @@ class Session:
             return "saving ..." if kept is None or kept.unsaved else f"{SAVED} in {self.file}"
         if there.refused:
             return f"{there.refused}: {keeps if there.unsaved else 'nothing is unsaved'}"
+        if self.read_only and not there.unsaved:
+            return f"{'' if there.link.connected else 'offline, and '}read only: you may not change this text"
         if not there.link.connected:
             if not self.ready:
                 return "no connection yet, trying again: typing begins when there is one"
@@ -164,13 +180,17 @@ class Session:
         if self._leaving is None or self._leaving.done():
             self._leaving = asyncio.ensure_future(self._leave())
 
-    async def _leave(self) -> None:
-        must = self._asked
+    async def _settle(self) -> None:
+        """Wait until what is being saved is."""
         if any(saver.unsaved and saver.link.connected for saver in (self.there, self.kept) if saver):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WAIT):
                     while self.lost or (self.there and self.there.unsaved and self.there.link.connected):
                         await asyncio.sleep(0.02)
+
+    async def _leave(self) -> None:
+        must = self._asked
+        await self._settle()
         if self.lost and not must:
             self._asked = True
             self.show()
@@ -180,13 +200,11 @@ class Session:
     def _exit(self, error: BaseException | None = None) -> None:
         assert self.screen is not None
         app = self.screen.app
+        self._error = self._error or error
         if not app.is_running:
-            asyncio.get_running_loop().call_later(0.02, self._exit, error)
+            asyncio.get_running_loop().call_later(0.02, self._exit)
         elif app.future is not None and not app.future.done():
-            if error is None:
-                app.exit()
-            else:
-                app.exit(exception=error)
+            app.exit()
 
     async def _begin(self) -> None:
         """Wait until one may type."""
@@ -227,7 +245,7 @@ class Session:
     ) -> None:
         """Edit until one leaves."""
         loop = asyncio.get_running_loop()
-        self.screen = Screen(self.editor, self.words, self.leave, lambda: self.ready, terminal)
+        self.screen = Screen(self.editor, self.words, self.leave, lambda: self.writable, terminal)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             if file is not None:
                 self.file = file.name
@@ -250,7 +268,12 @@ class Session:
                 loop.add_signal_handler(number, self.end)
             loop.set_exception_handler(self._failed)
             try:
-                await self.screen.app.run_async(set_exception_handler=False)
+                try:
+                    await self.screen.app.run_async(set_exception_handler=False)
+                except (OSError, EOFError):  # the terminal is gone
+                    await self._settle()
+                if self._error is not None:
+                    raise self._error
             finally:
                 loop.set_exception_handler(None)
                 for number in (signal.SIGTERM, signal.SIGHUP):
@@ -264,7 +287,10 @@ class Session:
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error in a key's function, say: the terminal is put right before it is told."""
         error = context.get("exception")
-        self._exit(error if isinstance(error, BaseException) else RuntimeError(context["message"]))
+        if isinstance(error, OSError) and not isinstance(error, EgwalkerError):
+            self._exit()  # the terminal is gone
+        else:
+            self._exit(error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from egwalker.cycore.errors import SyncError
 from egwalker.document import Document
 from egwalker.hub import Place
 from egwalker.plugin_manager import document_type, transport_of
@@ -16,6 +17,8 @@ from egwalker.plugin_manager import document_type, transport_of
 def read(url: str, token: str | None) -> Document:
     """The document at a URL. Raises what its transport does, and `DecodeError`."""
     transport: Any = transport_of(url)
+    if not hasattr(transport, "fetch"):
+        raise SyncError(f"{url.partition(':')[0]}: is for linking documents, not for reading one")
     return Document.decode(asyncio.run(transport.fetch(url, token=token)))
 
 

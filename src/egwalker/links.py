@@ -281,6 +281,11 @@ class Link:
         """Whether the other end is there and has greeted."""
         return self._session is not None and self._session.greeted
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the other end is there and does not take edits."""
+        return self._session is not None and self._session.peer_is_read_only
+
     async def synced(self) -> None:
         """Wait until all is here that the other end had when it greeted, and all is there that is here now.
 
