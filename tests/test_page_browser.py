@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +265,32 @@ class TestEditor:
         assert await one.tab.locator(".cm-line").count() < 500
         await one.until_status(SAVED)
 
+    async def test_one_very_long_line(self, site: Site) -> None:
+        """No more of it is ever laid out than can be seen, and some before and after that."""
+        document = Document(agent="ann")
+        document.insert(0, "some words and more of them " * 15_000)
+        async with connect(site.server.url_of("x"), document) as link:
+            await link.persisted()
+        ann = await site.person("ann")
+        # Whenever something is measured all that is drawn is laid out.
+        await ann.context.add_init_script(
+            """const measure = Element.prototype.getBoundingClientRect;
+            window.most = 0;
+            Element.prototype.getBoundingClientRect = function () {
+                const { length } = document.querySelector(".cm-content")?.textContent ?? "";
+                window.most = Math.max(window.most, length);
+                return measure.call(this);
+            };"""
+        )
+        for _ in range(2):
+            page = await ann.open("x")
+            await page.until_text(document.content)
+            await page.until_status(SAVED)
+            assert 1000 < await page.tab.evaluate("window.most") < 50_000
+            # It is kept then, and shown from there.
+            await until(partial(stored, page, "dumps"), "nothing is kept")
+            await page.close()
+
     async def test_on_a_phone(self, site: Site) -> None:
         phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True}
         ann = await site.person("ann", **phone)
@@ -410,21 +437,50 @@ class TestOffline:
         await last.until_status(SAVED)
 
         async def nothing_left() -> bool:
-            left: int = await last.tab.evaluate(
-                """() => new Promise((done) => {
-                    indexedDB.open("egwalker").onsuccess = ({ target }) => {
-                        const all = target.result.transaction("facts").objectStore("facts").getAll();
-                        all.onsuccess = () => {
-                            target.result.close();
-                            done(all.result.filter((one) => one.unsaved).length);
-                        };
-                    };
-                })"""
-            )
-            return left == 0
+            return all(facts["unsaved"] == 0 for _, facts in await stored(last, "facts"))
 
         await until(nothing_left, "something is unsaved still")
         assert len(set(site.server.stored("x").version_vector)) == 2
+
+    async def test_what_is_typed_is_kept_without_all_the_rest(self, site: Site) -> None:
+        """A large text is kept once, and with it what came since; until that is much, too."""
+        document = Document(agent="before")
+        document.insert(0, "words " * 20_000)
+        async with connect(site.server.url_of("x"), document) as link:
+            await link.persisted()
+        ann = await site.person("ann")
+        page = await ann.open("x")
+        await page.stays()
+
+        async def sizes() -> list[int]:
+            return [int(size) for _, size in await stored(page, "dumps")]
+
+        await until(sizes, "nothing is kept")
+        await site.server.kill()
+        await page.until_status("^Offline")
+        kept = "^Offline – changes are kept in this browser$"
+        for word in ("one ", "two ", "three "):
+            await page.type(word)
+            await page.until_status(kept)
+        whole, *updates = await sizes()
+        assert whole > 100_000
+        assert len(updates) >= 3
+        assert sum(updates) < 500
+        await page.paste("much " * 10_000)
+        await page.until_status(kept)
+        await page.type("more ")
+        await page.until_status(kept)
+        whole, *updates = await sizes()
+        assert whole > 150_000
+        assert sum(updates) < 500
+        text = await page.text()
+        assert text.startswith("one two three much much ")
+        await page.close()
+        page = await ann.open("x")
+        assert await page.text() == text
+        await site.server.start()
+        await page.until_status(SAVED)
+        assert site.server.stored("x").content == text
 
     async def test_another_document_of_the_name(self, site: Site) -> None:
         """What cannot be merged is not lost, and said."""
@@ -454,6 +510,30 @@ class TestOffline:
             await page.tab.get_by_role("button", name="Forget it: what is not on the server").click()
         await page.ready()
         await page.until_text("another")
+
+
+async def stored(page: Page, name: str) -> list[tuple[Any, Any]]:
+    """What one of the browser's object stores has, by key; of bytes their number."""
+    found: list[tuple[Any, Any]] = await page.tab.evaluate(
+        """(name) => new Promise((done) => {
+            indexedDB.open("egwalker").onsuccess = ({ target: { result: database } }) => {
+                const found = [];
+                const walk = database.transaction(name).objectStore(name).openCursor();
+                walk.onsuccess = () => {
+                    const { result: at } = walk;
+                    if (at) {
+                        found.push([at.key, at.value.byteLength ?? at.value]);
+                        at.continue();
+                    } else {
+                        database.close();
+                        done(found);
+                    }
+                };
+            };
+        })""",
+        name,
+    )
+    return found
 
 
 class TestHistory:

@@ -267,6 +267,8 @@ export function binding({
    */
   function bindCodeMirror(view, link, me = {}) {
     const bound = new Compartment();
+    // Measured while it is empty, it knows how much of a very long line can be seen, and draws no more of it.
+    view.elementAtHeight(0);
     view.dispatch({
       changes: { from: 0, to: view.state.doc.length, insert: Text.of(link.document.text.split("\n")) },
       annotations: Transaction.addToHistory.of(false),

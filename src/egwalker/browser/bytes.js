@@ -207,6 +207,12 @@ export class Reader {
     return this.data.subarray(this.at - length, this.at);
   }
 
+  /** A checksum. */
+  fixed() {
+    const [a, b, c, d] = this.take(4);
+    return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+  }
+
   name() {
     const name = fromUtf8(this.take(this.number()), `${this.what}: a name`);
     try {

@@ -66,8 +66,7 @@ function findChunks(data, at, head) {
     const length = last ? reader.left - 4 : reader.number();
     if (length < 0 || length > reader.left - 4) throw reader.fault(`has a chunk of ${length} bytes, ${reader.left} are left`);
     const payload = reader.take(length);
-    const sum = new DataView(data.buffer, data.byteOffset + reader.at, 4).getUint32(0, true);
-    reader.at += 4;
+    const sum = reader.fixed();
     if (crc32c(head, Uint8Array.of(kind), payload) !== sum) {
       throw new DecodeError(`byte ${start}: the chunk of ${length} bytes is damaged: it does not fit its checksum`);
     }
@@ -341,30 +340,32 @@ export function readStart(data, id) {
 }
 
 /**
- * What `TextDocument.dump` keeps: a byte, the version, flags (1: the id was given), the agent, the size of a START and
- * that, an update with all events since if there are any, and a checksum of all.
+ * What `TextDocument.dump` keeps: a byte, the version, flags (1: the id was given), the agent, the sizes of a START and of
+ * an update with all events since, 0 if there are none, a checksum of this, and the two, which have their own.
  * @param {TextDocument} document
  */
 export function writeDump(document) {
   const graph = document._graph;
   const start = writeStart(document.id, { vector: graph.baseVector(), heads: graph.baseHeads, content: document._baseText });
-  const out = new Writer().byte(DUMP).byte(VERSION).byte(document._idGiven === "here" || !document.blank ? 1 : 0).name(document.agent).sized(start);
-  if (graph.n) out.bytes(writeUpdate(document, [[0, graph.n]]));
-  return out.fixed(crc32c(out.at.subarray(0, out.n))).taken();
+  const update = graph.n ? writeUpdate(document, [[0, graph.n]]) : new Uint8Array(0);
+  const out = new Writer().byte(DUMP).byte(VERSION).byte(document._idGiven === "here" || !document.blank ? 1 : 0).name(document.agent);
+  out.number(start.length).number(update.length);
+  return out.fixed(crc32c(out.at.subarray(0, out.n))).bytes(start).bytes(update).taken();
 }
 
 /** @param {Uint8Array} data */
 export function readDump(data) {
-  if (!(data instanceof Uint8Array) || data[0] !== DUMP || data[1] !== VERSION || data.length < 8) throw new DecodeError("this is no dumped document");
-  const sum = new DataView(data.buffer, data.byteOffset + data.length - 4, 4).getUint32(0, true);
-  const body = data.subarray(0, data.length - 4);
-  if (crc32c(body) !== sum) throw new DecodeError("the dumped document is damaged: it does not fit its checksum");
-  const reader = new Reader(body, "a dumped document");
+  if (!(data instanceof Uint8Array) || data[0] !== DUMP || data[1] !== VERSION) throw new DecodeError("this is no dumped document");
+  const reader = new Reader(data, "a dumped document");
   reader.at = 2;
   const flags = reader.byte();
   const agent = reader.name();
-  const { id, ...start } = readStart(reader.take(reader.number()));
-  const runs = reader.left ? readUpdate(reader.take(reader.left), id) : [];
+  const sizes = [reader.number(), reader.number()];
+  const sum = crc32c(data.subarray(0, reader.at));
+  if (reader.fixed() !== sum) throw new DecodeError("the dumped document is damaged: it does not fit its checksum");
+  const { id, ...start } = readStart(reader.take(sizes[0]));
+  const runs = sizes[1] ? readUpdate(reader.take(sizes[1]), id) : [];
+  reader.end();
   return { id, idGiven: Boolean(flags & 1), agent, start, runs };
 }
 

@@ -5,6 +5,9 @@
  * never edit under one name nor overwrite what the other has. A tab that opens a document begins with the last of its
  * records that has what the server may lack. The others that do are brought to the server by links of their own, and
  * only what the server has made durable is forgotten.
+ *
+ * A replica is kept whole once in a while, and in between as updates with what came since: to keep a keystroke in a
+ * text of a megabyte does not write a megabyte.
  */
 
 import { TextDocument } from "./document.js";
@@ -12,7 +15,10 @@ import { Link } from "./link.js";
 
 const DATABASE = "egwalker";
 const FACTS = "facts"; // of each replica, by key: url, base, name, changed, unsaved (how many events), stamp
-const DUMPS = "dumps"; // of each replica, by the same key: bytes
+const DUMPS = "dumps"; // of each replica, by the same key: bytes; and by [key, number] the updates since, in their order
+/** Updates until a replica is kept whole again, and how much smaller than that they are together. */
+const UPDATES = 200;
+const SMALLER = 4;
 /** Milliseconds after an edit here until it is kept, if the server has not confirmed it by then. */
 const SOON = 200;
 /** And until what came from elsewhere, or is confirmed, is. */
@@ -47,17 +53,37 @@ function database() {
 }
 
 /**
- * Do something in one transaction; what the request that `work` returns found, once all of it is done.
- * @param {IDBTransactionMode} mode @param {(facts: IDBObjectStore, dumps: IDBObjectStore) => IDBRequest | void} work
- * @returns {Promise<any>}
+ * Do something in one transaction; what the requests that `work` returns found, once all of it is done.
+ * @param {IDBTransactionMode} mode @param {(facts: IDBObjectStore, dumps: IDBObjectStore) => IDBRequest[] | void} work
+ * @returns {Promise<any[]>}
  */
 async function transact(mode, work) {
   const transaction = (await database()).transaction([FACTS, DUMPS], mode, { durability: "strict" });
-  const request = work(transaction.objectStore(FACTS), transaction.objectStore(DUMPS));
+  const requests = work(transaction.objectStore(FACTS), transaction.objectStore(DUMPS));
   return new Promise((resolve, reject) => {
-    transaction.oncomplete = () => resolve(request?.result);
+    transaction.oncomplete = () => resolve((requests ?? []).map(({ result }) => result));
     transaction.onabort = () => reject(transaction.error);
   });
+}
+
+/** The updates of a replica. @param {string} key */
+function updatesOf(key) {
+  return IDBKeyRange.bound([key, 0], [key, Infinity]);
+}
+
+/** The document of a replica. `DecodeError`. @param {string} key @param {string} agent */
+async function read(key, agent) {
+  const [dump, updates] = await transact("readonly", (_, dumps) => [dumps.get(key), dumps.getAll(updatesOf(key))]);
+  const document = TextDocument.restore(dump, { agent });
+  for (const update of updates) document.apply(update);
+  return document;
+}
+
+/** @param {IDBObjectStore} facts @param {IDBObjectStore} dumps @param {string} key */
+function remove(facts, dumps, key) {
+  facts.delete(key);
+  dumps.delete(key);
+  dumps.delete(updatesOf(key));
 }
 
 /** Forget a replica, unless it has been written again since. @param {{key: string, stamp: string}} record */
@@ -65,9 +91,7 @@ function forget({ key, stamp }) {
   return transact("readwrite", (facts, dumps) => {
     const request = facts.get(key);
     request.onsuccess = () => {
-      if (request.result?.stamp !== stamp) return;
-      facts.delete(key);
-      dumps.delete(key);
+      if (request.result?.stamp === stamp) remove(facts, dumps, key);
     };
   });
 }
@@ -96,7 +120,7 @@ export function agentNamed(name) {
  */
 export async function keptDocuments(base) {
   const found = new Map();
-  const records = await transact("readonly", (facts) => facts.index("base").getAll(String(base)));
+  const [records] = await transact("readonly", (facts) => [facts.index("base").getAll(String(base))]);
   for (const { name, changed, unsaved } of records) {
     const other = found.get(name);
     found.set(name, {
@@ -108,12 +132,9 @@ export async function keptDocuments(base) {
 
 /** Forget all that this browser has of a document, edits that no server has, too. @param {string} url */
 export async function discardKept(url) {
-  const records = await transact("readonly", (facts) => facts.index("url").getAll(url));
+  const [records] = await transact("readonly", (facts) => [facts.index("url").getAll(url)]);
   await transact("readwrite", (facts, dumps) => {
-    for (const { key } of records) {
-      facts.delete(key);
-      dumps.delete(key);
-    }
+    for (const { key } of records) remove(facts, dumps, key);
   });
 }
 
@@ -157,6 +178,8 @@ class Keeper {
     this._edits = 0; // that were made here
     this._keptEdits = 0; // of them, those that are kept
     this._news = false; // there is something that is not kept, be it from elsewhere
+    /** @type {{graph: object, id: string, version: [string, number][], number: number, whole: number, updates: number} | null} What is kept as a whole, and how much since. */
+    this._kept = null;
     this._cost = 0; // milliseconds that keeping took
     this._timer = 0;
     this._due = Infinity;
@@ -172,14 +195,13 @@ class Keeper {
 
   /** @param {string} agent */
   async _open(agent) {
-    const records = await transact("readonly", (facts) => facts.index("url").getAll(this.url));
+    const [records] = await transact("readonly", (facts) => [facts.index("url").getAll(this.url)]);
     // Those with edits that the server may lack first, of them the latest.
     records.sort((a, b) => Number(b.unsaved > 0) - Number(a.unsaved > 0) || b.changed - a.changed);
     for (const record of records) {
       if (!this._first) {
         try {
-          const dump = await transact("readonly", (_, dumps) => dumps.get(record.key));
-          this.document = TextDocument.restore(dump, { agent });
+          this.document = await read(record.key, agent);
           this._first = record;
           continue;
         } catch (error) {
@@ -208,7 +230,8 @@ class Keeper {
     addEventListener("pagehide", () => this.write());
     document.addEventListener("visibilitychange", () => document.hidden && this.write());
     if (!this.error) {
-      this._plan(0);
+      // What it began with is there until then.
+      this._plan(this._inherited ? SOON : LATER);
       void this._deliver();
     }
     return link.start();
@@ -260,7 +283,7 @@ class Keeper {
     if (this.error || (!this._news && unsaved > 0 === this._marked)) return;
     const edits = this._edits;
     const began = performance.now();
-    const dump = this._news ? this.document.dump() : null;
+    const news = this._news ? this._take() : null;
     this._cost = Math.max(performance.now() - began, this._cost / 2);
     this._news = false;
     const { pathname } = new URL(this.url);
@@ -271,7 +294,9 @@ class Keeper {
     try {
       await transact("readwrite", (facts, dumps) => {
         facts.put(record);
-        if (dump) dumps.put(dump, this._key);
+        if (!news) return;
+        if (!news.number) dumps.delete(updatesOf(this._key));
+        dumps.put(news.bytes, news.number ? [this._key, news.number] : this._key);
       });
       this._marked = unsaved > 0;
       this._keptEdits = Math.max(edits, this._keptEdits);
@@ -284,13 +309,28 @@ class Keeper {
     this.onchange();
   }
 
+  /** What there is to be kept: an update to what is kept already, with its number, or all, which is number 0. */
+  _take() {
+    const { document, _kept: kept } = this;
+    const { version, id, _graph: graph } = document; // a graph has one base for as long as it is there
+    if (kept && kept.graph === graph && kept.id === id && kept.number < UPDATES && SMALLER * kept.updates < kept.whole) {
+      const bytes = document.since(kept.version);
+      this._kept = { ...kept, version, number: kept.number + 1, updates: kept.updates + bytes.length };
+      return { bytes, number: this._kept.number };
+    }
+    const bytes = document.dump();
+    // What is blank may still become another document.
+    this._kept = document.blank ? null : { graph, id, version, number: 0, whole: bytes.length, updates: 0 };
+    return { bytes, number: 0 };
+  }
+
   /** What is in this replica now, or has been on the server for long, is not needed any more. */
   async _forgetOthers() {
     if (this._first) await forget(this._first);
     this._first = null;
     for (const other of this._others) if (!(other.unsaved > 0)) await forget(other);
     const old = Date.now() / 1000 - LONG / 1000;
-    const records = await transact("readonly", (facts) => facts.getAll());
+    const [records] = await transact("readonly", (facts) => [facts.getAll()]);
     for (const record of records) if (!(record.unsaved > 0) && record.changed < old) await forget(record);
   }
 
@@ -298,8 +338,7 @@ class Keeper {
   async _deliver() {
     for (const record of this._others.filter((other) => other.unsaved > 0)) {
       try {
-        const dump = await transact("readonly", (_, dumps) => dumps.get(record.key));
-        const replica = TextDocument.restore(dump, { agent: agentNamed("") });
+        const replica = await read(record.key, agentNamed(""));
         const link = new Link(replica, this.url, { unsaved: record.unsaved }).start();
         link.saved().then(() => {
           link.close();

@@ -25,7 +25,12 @@ export class Text {
     /** @type {number} */ this.beforePoints = 0;
     /** @type {number} */ this.beforeUnits = 0;
     /** @type {string | null} */ this.whole = null;
-    if (text) this.insert(0, text);
+    if (!text) return;
+    this.whole = text;
+    this.units = text.length;
+    this.pieces = cutText(text, NEW);
+    this.points = this.pieces.map(countPoints);
+    for (const points of this.points) this.length += points;
   }
 
   toString() {

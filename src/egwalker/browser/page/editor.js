@@ -1,6 +1,6 @@
 // The editor of one document: its text, who is here, what is saved and what is not, and its history.
 
-import { collaboration } from "../codemirror.js";
+import { bindCodeMirror } from "../codemirror.js";
 import { placeOf } from "../presence.js";
 import { agentNamed, discardKept, openKept } from "../store.js";
 import { Compartment, EditorState, EditorView, defaultKeymap, drawSelection, highlightSpecialChars, history,
@@ -41,7 +41,6 @@ function access(readOnly) {
 const view = new EditorView({
   parent: text,
   state: EditorState.create({
-    doc: doc.text,
     extensions: [
       EditorState.lineSeparator.of("\n"),
       mayWrite.of(access(!ready)),
@@ -56,10 +55,10 @@ const view = new EditorView({
         "aria-label": `Text of ${name}`, tabindex: "0", autocapitalize: "sentences", spellcheck: "true", autocorrect: "on",
       }),
       keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap]),
-      collaboration(link, me),
     ],
   }),
 });
+bindCodeMirror(view, link, me);
 darkness.addEventListener("change", () =>
   view.dispatch({ effects: dark.reconfigure(EditorView.darkTheme.of(darkness.matches)) }));
 

@@ -1,6 +1,6 @@
 // The history: a slider through all events that the server has, the text at each, and who wrote what of it.
 
-import { Decoration, EditorState, EditorView, RangeSetBuilder, drawSelection, highlightSpecialChars, keymap,
+import { Compartment, Decoration, EditorState, EditorView, RangeSetBuilder, drawSelection, highlightSpecialChars, keymap,
   defaultKeymap, searchKeymap, search } from "../vendor/codemirror.js";
 import { counted, element, shownName } from "./common.js";
 
@@ -23,6 +23,7 @@ export class Past {
       this[id.replace("-t", "T")] = document.getElementById(id);
     }
     this.view = null;
+    this.varying = new Compartment(); // what is another one at each moment
     this.asking = false;
     this.moments = new Map();
     this.shown = null;
@@ -151,26 +152,40 @@ export class Past {
       shares.set(who, (shares.get(who) ?? 0) + end - start);
     }
     this.written = written;
-    const top = this.view?.scrollDOM.scrollTop ?? 0;
-    const state = EditorState.create({
-      doc: content,
-      extensions: [
-        EditorState.lineSeparator.of("\n"), EditorState.readOnly.of(true), EditorView.lineWrapping, drawSelection(),
-        highlightSpecialChars(), search({ top: true }), keymap.of([...defaultKeymap, ...searchKeymap]),
-        EditorView.darkTheme.of(this.dark),
+    this.view ??= this.editor();
+    const top = this.view.scrollDOM.scrollTop;
+    this.view.dispatch({
+      changes: { from: 0, to: this.view.state.doc.length, insert: content },
+      selection: { anchor: 0 },
+      effects: this.varying.reconfigure([
         EditorView.contentAttributes.of({ "aria-label": `The text after event ${event}`, tabindex: "0" }),
         EditorView.decorations.of(marks.finish()),
-        EditorView.updateListener.of((update) => update.selectionSet && this.author(update.state.selection.main.head)),
-        EditorView.domEventHandlers({
-          mousemove: (move, view) => { this.author(view.posAtCoords({ x: move.clientX, y: move.clientY })); },
-        }),
-      ],
+      ]),
     });
-    if (this.view) this.view.setState(state);
-    else this.view = new EditorView({ state, parent: this.pastText });
     this.view.scrollDOM.scrollTop = top;
     this.wrote.textContent = "";
     this.list(shares, content.length);
+  }
+
+  editor() {
+    const view = new EditorView({
+      parent: this.pastText,
+      state: EditorState.create({
+        extensions: [
+          EditorState.lineSeparator.of("\n"), EditorState.readOnly.of(true), EditorView.lineWrapping, drawSelection(),
+          highlightSpecialChars(), search({ top: true }), keymap.of([...defaultKeymap, ...searchKeymap]),
+          EditorView.darkTheme.of(this.dark), this.varying.of([]),
+          EditorView.updateListener.of((update) => {
+            if (update.selectionSet && !update.docChanged) this.author(update.state.selection.main.head);
+          }),
+          EditorView.domEventHandlers({
+            mousemove: (move, view) => { this.author(view.posAtCoords({ x: move.clientX, y: move.clientY })); },
+          }),
+        ],
+      }),
+    });
+    view.elementAtHeight(0); // measured while it is empty, see binding.js
+    return view;
   }
 
   /** Say who wrote what is at a place. */
