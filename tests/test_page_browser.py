@@ -233,6 +233,14 @@ class TestEditor:
             await said(one, "#authors", "<img src=x onerror=")
             assert await one.tab.locator("img[src], script:not([src]), style").count() == 0
 
+    async def test_lines(self, site: Site) -> None:
+        """Enter breaks a line: nothing is there that nobody typed."""
+        one, two = await site.couple(2, "x")
+        await one.type("  - some\n- more\n\n")
+        await one.press("Shift+Enter")
+        await one.type("end")
+        await two.until_text("  - some\n- more\n\n\nend")
+
     async def test_no_half_characters(self, site: Site) -> None:
         """What a script, or an odd input method, would cut in two stays whole."""
         one, two = await site.couple(2, "x")
@@ -340,9 +348,9 @@ class TestListening:
         await asyncio.sleep(2.2)
         bob = await site.person("bob")
         two = await bob.open("x")
-        await said(one, "#news", "Guest [0-9]+ came$")
+        await said(one, "#news", "[A-Z][a-z]+ [A-Z][a-z]+ came$")
         await two.close()
-        await said(one, "#news", "Guest [0-9]+ left$")
+        await said(one, "#news", "[A-Z][a-z]+ [A-Z][a-z]+ left$")
         await site.server.kill()
         await said(one, "#news", "^Offline – all changes saved$")
         await site.server.start()
@@ -538,11 +546,12 @@ async def stored(page: Page, name: str) -> list[tuple[Any, Any]]:
 
 class TestHistory:
     async def test_any_moment_and_who_wrote_it(self, site: Site) -> None:
-        one, two = await site.couple(2, "x")
-        await call(one, "Ann")
-        await call(two, "Bob")
-        # An agent is named when the tab is opened: the next ones have these names.
-        pages = [await page.person.open("x") for page in (one, two)]
+        pages = await site.couple(2, "x")
+        await pages[0].type("Hello ")
+        for page, name in zip(pages, ("Ann", "Bob"), strict=True):
+            await call(page, name)
+        # What is written under a name is under that name.
+        await pages[0].press(*["Backspace"] * 6)
         await pages[0].type("Dear all, ")
         await pages[1].until_text("Dear all, ")
         await pages[1].press("Control+End")
@@ -556,9 +565,12 @@ class TestHistory:
         assert await past.inner_text() == "Dear all, 👩 yours"
         assert await page.tab.locator("#past-text .by").all_inner_texts() == ["Dear all, ", "👩 yours"]
         await page.tab.get_by_role("button", name="Earlier").click()
-        await said(page, "#when", "event 10 of 17")
+        await said(page, "#when", "event 22 of 29")
         await said(page, "#past-text .cm-content", "^Dear all, ?$")
-        await page.tab.get_by_role("slider").fill("4")
+        await page.tab.get_by_role("slider").fill("5")
+        await said(page, "#past-text .cm-content", "^Hello$")
+        await said(page, "#authors", "^[A-Z][a-z]+ [A-Z][a-z]+\\s100 %$")
+        await page.tab.get_by_role("slider").fill("16")
         await said(page, "#past-text .cm-content", "^Dear$")
         await said(page, "#authors", "Ann\\s100 %")
         await page.tab.locator("#past-text .by").hover()

@@ -107,6 +107,25 @@ test("the text is what a string would be", () => {
   }
 });
 
+test("somebody else goes on at the same replica", () => {
+  const doc = make();
+  doc.insert(0, "> ");
+  const bob = fork(doc, "bob");
+  doc.insert(2, "one");
+  bob.insert(0, ">");
+  doc.apply(bob.since([]));
+  for (const wrong of ["", "x".repeat(256), 7]) assert.throws(() => { doc.agent = wrong; }, AgentError);
+  assert.equal(doc.agent, "ann");
+  doc.insert(6, "!"); // of a run that does not know bob
+  assert.deepEqual(doc.version, [["ann", 5], ["bob", 0]]);
+  doc.agent = "Ann Lee";
+  doc.insert(7, "?");
+  assert.equal(doc.text, ">> one!?");
+  assert.deepEqual(doc.version, [["Ann Lee", 0]]);
+  doc._check();
+  assert.equal(fork(doc, "cyd").text, doc.text);
+});
+
 test("subscribers get each change, and a transaction is one", () => {
   const doc = make();
   const changes = [];

@@ -1,11 +1,12 @@
 /** A text that several people edit, each in a replica of their own. */
 
+import { toHex } from "./bytes.js";
 import { Caret } from "./caret.js";
 import * as codec from "./codec.js";
 import { addEdit, take } from "./edits.js";
 import { ConflictError, DecodeError, EgwalkerError, HistoryError, IdentityError, PendingError, report } from "./errors.js";
 import { Graph, IN_BASE, MAX_SEQ, UNKNOWN, checkName, hasLoneSurrogate, sameVectors } from "./graph.js";
-import { DELETE, MAX_LENGTH, OpLog, TYPE, countPoints, hasErased, stepOf } from "./log.js";
+import { DELETE, MAX_LENGTH, OpLog, TYPE, countPoints, hasErased, sameOps } from "./log.js";
 import { Text } from "./text.js";
 import { Walk, plain, replay } from "./walker.js";
 
@@ -23,9 +24,7 @@ const PENDING_RUNS = 10_000;
 const KEPT_ROWS = 2000;
 
 /** A random string of hexadecimal digits. @param {number} bytes */
-function random(bytes) {
-  return [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+const random = (bytes) => toHex(crypto.getRandomValues(new Uint8Array(bytes)));
 
 export class TextDocument {
   /**
@@ -35,9 +34,9 @@ export class TextDocument {
    * @param {{agent?: string, id?: string, defer?: boolean}} [options]
    */
   constructor({ agent = `web-${random(8)}`, id, defer = true } = {}) {
-    checkName(agent);
-    if (id !== undefined && !/^[0-9a-f]{32}$/.test(id)) throw new IdentityError(`an id has 32 hexadecimal digits, unlike ${JSON.stringify(id)}`);
+    this._caret = new Caret();
     this.agent = agent;
+    if (id !== undefined && !/^[0-9a-f]{32}$/.test(id)) throw new IdentityError(`an id has 32 hexadecimal digits, unlike ${JSON.stringify(id)}`);
     this.kind = "text";
     this.id = id ?? random(16);
     /** @type {"" | "here" | "elsewhere"} Who has given it its id: it may still take on another one while it is blank, unless that was here. */
@@ -45,7 +44,6 @@ export class TextDocument {
     this._graph = new Graph();
     this._log = new OpLog();
     this._text = new Text();
-    this._caret = new Caret();
     this._defer = Boolean(defer);
     /** The text at the graph's base. */
     this._baseText = "";
@@ -63,6 +61,17 @@ export class TextDocument {
     this._delivering = false;
     /** @type {{edits: Edit[], origin: unknown} | null} */
     this._transaction = null;
+  }
+
+  /** Who edits here. It may become somebody who has not edited yet: what is edited from now on is theirs. `AgentError`. @returns {string} */
+  get agent() {
+    return this._agent;
+  }
+
+  set agent(agent) {
+    checkName(agent);
+    this._agent = agent;
+    this._caret.close();
   }
 
   // --- reading
@@ -352,24 +361,7 @@ export class TextDocument {
     if (typeof wanted === "string" || String(wanted) !== String(held)) refuse("other parents");
     // Each further one must follow the one before here too.
     if (graph.find(lv) !== graph.find(lv + length - 1)) refuse("other parents, or one after it");
-    const mine = [...this._log.ops(lv, lv + length)];
-    const theirs = [...run.log.ops(run.start + done, run.start + done + length)];
-    for (let i = 0, k = 0, a = 0, b = 0; i < mine.length; ) {
-      const x = mine[i];
-      const y = theirs[k];
-      const some = Math.min(x.length - a, y.length - b);
-      let equal = x.kind < DELETE === y.kind < DELETE && x.pos + stepOf(x.kind) * a === y.pos + stepOf(y.kind) * b;
-      equal &&= some === 1 || x.kind === y.kind;
-      if (equal && x.kind < DELETE) {
-        const one = this._log.text(x.row, x.offset + a, some);
-        const other = run.log.text(y.row, y.offset + b, some);
-        // What was not kept may have been anything.
-        equal = one === other || hasErased(one) || hasErased(other);
-      }
-      if (!equal) refuse("another operation");
-      if ((a += some) === x.length) (a = 0), i++;
-      if ((b += some) === y.length) (b = 0), k++;
-    }
+    if (!sameOps(this._log, lv, run.log, run.start + done, length)) refuse("another operation");
   }
 
   /** Let in what waited for events from `n` on. @param {number} n */

@@ -1,6 +1,7 @@
 /** A document linked to a server's over a WebSocket, for as long as the page wants, through lost connections. */
 
 import { EgwalkerError, SyncError, report } from "./errors.js";
+import { writePresence } from "./messages.js";
 import { Session } from "./session.js";
 
 /** @typedef {import("./document.js").TextDocument} TextDocument */
@@ -46,6 +47,7 @@ export class Link {
   /** @param {TextDocument} document @param {string | URL} url `ws:`, `wss:`, `http:`, `https:`, or relative to the page. @param {Options} [options] */
   constructor(document, url, options = {}) {
     this.document = document;
+    this._key = document.agent; // whoever edits later, it is the same presence
     this.url = socketUrl(url, options.token);
     this.options = options;
     /** @type {Session | null} */ this.session = null;
@@ -97,9 +99,9 @@ export class Link {
   }
 
   /** Tell the others something of who is here, such as where the caret is: JSON of at most 4,096 bytes; null: gone. `SyncError`. @param {any} state @param {string} [key] */
-  show(state, key = this.document.agent) {
+  show(state, key = this._key) {
     // Checked even while there is nobody to be told.
-    new Session(this.document).show(key, state);
+    writePresence(key, state ?? null);
     if (state === null || state === undefined) this._mine.delete(key);
     else this._mine.set(key, state);
     this.session?.show(key, state);

@@ -229,3 +229,24 @@ export class OpLog {
     }
   }
 }
+
+/** Whether two logs have the same operations, of `length` events from one's `a` and the other's `b` on. @param {OpLog} one @param {number} a @param {OpLog} other @param {number} b @param {number} length */
+export function sameOps(one, a, other, b, length) {
+  const mine = [...one.ops(a, a + length)];
+  const theirs = [...other.ops(b, b + length)];
+  for (let i = 0, k = 0, from = 0, start = 0; i < mine.length; ) {
+    const x = mine[i];
+    const y = theirs[k];
+    const some = Math.min(x.length - from, y.length - start);
+    if (x.kind < DELETE !== y.kind < DELETE || x.pos + stepOf(x.kind) * from !== y.pos + stepOf(y.kind) * start) return false;
+    if (some > 1 && x.kind !== y.kind) return false;
+    if (x.kind < DELETE) {
+      const texts = [one.text(x.row, x.offset + from, some), other.text(y.row, y.offset + start, some)];
+      // What was not kept may have been anything.
+      if (texts[0] !== texts[1] && !texts.some(hasErased)) return false;
+    }
+    if ((from += some) === x.length) (from = 0), i++;
+    if ((start += some) === y.length) (start = 0), k++;
+  }
+  return true;
+}

@@ -29,10 +29,16 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A small disc with the first letter of a name. */
+/** What stands for a name where there is little room: the first letters of two words, or whatever it begins with. */
+function initials(name) {
+  const words = shownName(name).split(/\s+/);
+  const [first, last] = [words[0], words.at(-1)].map((word) => [...new Intl.Segmenter().segment(word)][0]?.segment ?? "?");
+  return words.length > 1 && /^\p{L}/u.test(first) && /^\p{L}/u.test(last) ? first + last : first;
+}
+
+/** A small disc with the initials of a name. */
 export function face(name, color) {
-  const [first] = new Intl.Segmenter().segment(shownName(name));
-  const made = element("span", { class: "face", "aria-hidden": "true" }, first?.segment ?? "?");
+  const made = element("span", { class: "face", "aria-hidden": "true" }, initials(name));
   if (isColor(color)) made.style.setProperty("--who", color);
   return made;
 }
@@ -47,13 +53,19 @@ export const settings = {
   },
 };
 
+/** Names of guests, two words, so that few of them have the same, or the same initials. */
+const GUESTS = [
+  "Amber Brave Calm Daring Eager Fair Gentle Happy Jolly Kind Lively Merry Noble Patient Quiet Swift".split(" "),
+  "Badger Crane Dolphin Eagle Fox Gull Heron Ibis Jay Koala Lynx Marten Newt Otter Puffin Robin Seal Tern Wren Yak".split(" "),
+];
+
 /** Who one is: chosen, or a guest of some colour. */
 export function myself() {
   let name = settings.get("name"), color = settings.get("color");
   if (!name || !isColor(color)) {
-    const [number] = crypto.getRandomValues(new Uint16Array(1));
-    name ||= `Guest ${10 + (number % 90)}`;
-    if (!isColor(color)) color = Object.keys(COLORS)[number % Object.keys(COLORS).length];
+    const [hue, ...chosen] = crypto.getRandomValues(new Uint16Array(3));
+    name ||= GUESTS.map((words, i) => words[chosen[i] % words.length]).join(" ");
+    if (!isColor(color)) color = Object.keys(COLORS)[hue % Object.keys(COLORS).length];
     settings.set("name", name);
     settings.set("color", color);
   }

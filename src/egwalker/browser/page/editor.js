@@ -38,6 +38,13 @@ function access(readOnly) {
   return [EditorState.readOnly.of(readOnly), EditorView.editable.of(ready)];
 }
 
+/** Enter is a line break, and no spaces that nobody typed. */
+function breakLine({ state, dispatch }) {
+  if (state.readOnly) return false;
+  dispatch(state.update(state.replaceSelection("\n"), { scrollIntoView: true, userEvent: "input" }));
+  return true;
+}
+
 const view = new EditorView({
   parent: text,
   state: EditorState.create({
@@ -54,7 +61,7 @@ const view = new EditorView({
       EditorView.contentAttributes.of({
         "aria-label": `Text of ${name}`, tabindex: "0", autocapitalize: "sentences", spellcheck: "true", autocorrect: "on",
       }),
-      keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap]),
+      keymap.of([{ key: "Enter", run: breakLine, shift: breakLine }, ...defaultKeymap, ...historyKeymap, ...searchKeymap]),
     ],
   }),
 });
@@ -237,6 +244,13 @@ for (const [color, called] of Object.entries(COLORS)) {
   choice.style.setProperty("--who", color);
   colors.append(choice);
 }
+// Once it has been written: what is typed from then on is theirs in the history, too.
+let writer = me.name;
+myName.addEventListener("change", () => {
+  if (writer === me.name) return;
+  writer = me.name;
+  doc.agent = agentNamed(writer);
+});
 byId("me").addEventListener("submit", (event) => {
   event.preventDefault();
   byId("people").hidePopover();
