@@ -21,7 +21,7 @@ IDLE = 60.0
 PRESENCES = 64
 """How many presences one link may show."""
 ACK_DELAY = 0.1
-"""Seconds that an edit's acknowledgement waits for the edit to be stored, so that one says both."""
+"""Seconds, up to twice, that an edit's acknowledgement waits for it to be stored, so that one says both."""
 PAUSE, LONGEST_PAUSE = 3.0, 1.0
 """After storing, edits gather for this many times as long as it took, at most so many seconds."""
 LONG = 0.001
@@ -78,8 +78,10 @@ def settle(document: Document) -> bool:
 
 def tell_plugins(which: str, **arguments: Any) -> None:
     """Call a hook that tells of something that has happened: errors of plugins change nothing about it."""
+    told = getattr(hook(), which)
     try:
-        getattr(hook(), which)(**arguments)
+        if told.get_hookimpls():  # else it is called in vain for every edit
+            told(**arguments)
     except Exception:
         logger.exception("a plugin failed in %s", which)
 
@@ -95,10 +97,35 @@ class Peer:
         self.keys: dict[str, str] = {}  # of their presences, and under which others see them
 
 
+class Confirmations:
+    """Tells those who sent edits that these have come, where storing them takes long.
+
+    One timer for all rooms: a timer for each edit would take as long as all else that is done for it.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[Peer] = set()
+        self._due: set[Peer] = set()
+
+    def add(self, peer: Peer) -> None:
+        """Tell somebody, unless they are told anyway meanwhile."""
+        if not self._new and not self._due:
+            asyncio.get_running_loop().call_later(ACK_DELAY, self._tell)
+        self._new.add(peer)
+
+    def _tell(self) -> None:
+        due, self._due, self._new = self._due, self._new, set()
+        for peer in due:
+            if peer.session.unconfirmed:
+                peer.talk.flush()
+        if self._due:
+            asyncio.get_running_loop().call_later(ACK_DELAY, self._tell)
+
+
 class Room:
     """One open document, its place, and those who are there. Made by `Hub`."""
 
-    def __init__(self, name: str, place: Place) -> None:
+    def __init__(self, name: str, place: Place, confirmations: Confirmations) -> None:
         self.name = name
         self.place = place
         self.document = place.document
@@ -118,7 +145,7 @@ class Room:
         self._nobody = asyncio.Event()
         self._sending = False  # to everybody, soon
         self._send_after = 0.0
-        self._to_confirm: set[Peer] = set()  # soon
+        self._confirmations = confirmations
         self._watch = Watch(self.document, self._wake)
         self._keeper = asyncio.create_task(self._keep())
 
@@ -151,18 +178,6 @@ class Room:
         now = self._loop.time()
         self._encoded.clear()
         self._send_after = 2 * now - begun if now - begun > LONG else 0.0
-
-    def _confirm_soon(self, peer: Peer) -> None:
-        if not self._to_confirm:
-            self._loop.call_later(ACK_DELAY, self._confirm)
-        self._to_confirm.add(peer)
-
-    def _confirm(self) -> None:
-        """Tell those who sent edits that these have come."""
-        for peer in self._to_confirm:
-            if peer.session.unconfirmed:
-                peer.talk.flush()
-        self._to_confirm.clear()
 
     async def _keep(self) -> None:
         """Store what is new, again and again; whoever sent it is told."""
@@ -231,7 +246,7 @@ class Room:
                 # Even what is here already may have been made a moment ago.
                 self._store_soon()
                 if self._durable:
-                    self._confirm_soon(peer)
+                    self._confirmations.add(peer)
                 else:
                     self._send_soon()
 
@@ -316,6 +331,7 @@ class Hub:
         self._rooms: dict[str, Room] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}  # documents that are being opened or closed
         self._sweeper: asyncio.Task[None] | None = None
+        self._confirmations = Confirmations()
         self.closed = False
 
     def __len__(self) -> int:
@@ -392,7 +408,7 @@ class Hub:
         except BaseException:
             await place.close()
             raise
-        room = self._rooms[name] = Room(name, place)
+        room = self._rooms[name] = Room(name, place, self._confirmations)
         room.unused_since = asyncio.get_running_loop().time()
 
     async def _sweep(self) -> None:

@@ -58,7 +58,7 @@ class Older:
     @property
     def late(self) -> int:
         """How many events wait for older history."""
-        return sum([length_of(run) for runs in self._late for run in runs])
+        return sum([length_of(run) for runs in self._late for run in runs]) if self._late else 0
 
     @property
     def busy(self) -> bool:

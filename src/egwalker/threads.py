@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 Loop = asyncio.AbstractEventLoop
-Done = tuple["asyncio.Future[None]", BaseException | None]
+Done = tuple["Kept", BaseException | None]
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -30,6 +30,18 @@ async def to_the_end(work: asyncio.Future[T]) -> T:
         raise
 
 
+class Kept(asyncio.Future[None]):
+    """A future that cannot be cancelled: a task that is, while it waits for this one, ends when it is done.
+
+    What is under way is awaited to its end, as by `to_the_end`, which takes another future and more turns of
+    the event loop.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002
+        """Not done."""
+        return False
+
+
 class Batches(Generic[Item]):
     """One thread that does pieces of work together: while it does some, the next ones gather.
 
@@ -44,12 +56,12 @@ class Batches(Generic[Item]):
         self._pool = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
         self._busy = False
-        self._waiting: list[tuple[Item, Loop, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Item, Loop, Kept]] = []
 
     async def do(self, item: Item) -> None:
         """Have it done. Raises what went wrong with it. It is awaited even if that is cancelled."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future = Kept(loop=loop)
         with self._lock:
             self._waiting.append((item, loop, future))
             begin, self._busy = not self._busy, True
@@ -58,7 +70,7 @@ class Batches(Generic[Item]):
                 self._pool.submit(self._go_on)
             except RuntimeError:  # there can be no thread any more
                 self._go_on()
-        await to_the_end(future)
+        await future
 
     def _go_on(self) -> None:
         while True:
@@ -84,8 +96,6 @@ class Batches(Generic[Item]):
 def tell(done: list[Done]) -> None:
     """Let those who wait know."""
     for future, error in done:
-        if future.done():
-            continue
         if error is None:
             future.set_result(None)
         else:
