@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -787,6 +788,43 @@ def test_who_asks_for_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             async with link(server.url + "x", document, headers={"Rights": "both"}) as one:
                 await one.synced()
                 assert document.content == "hello", "links are another matter"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [("?at=root", "checkout"), ("/history", "history"), ("/encoded", "encode"), ("/timeline", "_history")],
+)
+def test_nobody_waits_for_what_takes_long(path: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that needs all of a history is not ready yet, and others type, also into that document."""
+    made = getattr(Document, method)
+    asked, typed = threading.Event(), threading.Event()
+
+    def slowly(document: Document, *arguments: Any) -> Any:
+        if document.content == "hello" and threading.current_thread() is not threading.main_thread():
+            asked.set()
+            assert typed.wait(60), "nobody could type meanwhile"
+        return made(document, *arguments)
+
+    async def main() -> None:
+        async with running(FakePlaces(), page=True) as server, aiohttp.ClientSession() as client:
+            ann, bob = Document(agent="ann"), Document(agent="bob")
+            async with link(server.url + "x", ann) as one, link(server.url + "y", bob) as two:
+                ann.insert(0, "hello")
+                await asyncio.gather(one.persisted(), two.synced())
+                monkeypatch.setattr(Document, method, slowly)
+                url = server.url.replace("ws:", "http:") + "x"
+                asking = asyncio.create_task(client.get(url + path))
+                assert await asyncio.to_thread(asked.wait, 60), "it is made in the event loop"
+                for document, at in ((ann, one), (bob, two)):
+                    document.insert(0, "more ")
+                    await at.persisted()
+                assert not asking.done()
+                typed.set()
+                async with await asking as response:
+                    assert response.status == 200
+                    assert b"more" not in await response.read(), "it is of when it was asked for"
 
     asyncio.run(main())
 

@@ -22,6 +22,7 @@ import logging
 import math
 import resource
 import signal
+import time
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
@@ -40,6 +41,7 @@ from egwalker.links import Channel, Link
 from egwalker.messages import ACK, FETCH, MAX_MESSAGE
 from egwalker.plugin_manager import hook
 from egwalker.stats import stats
+from egwalker.threads import in_thread
 from egwalker.transport import Transport
 from egwalker.versions import parse_version
 
@@ -70,6 +72,8 @@ RSV1 = 0x40
 """In a frame's first byte: it is compressed."""
 BUDGET, SHARE = 1.0, 0.1
 """Seconds that making answers to one client may take at once, and what part of all time in the long run."""
+MAKING = 2
+"""How many answers are made at a time."""
 REMEMBERED = 10_000
 """Clients whose use is remembered."""
 MAX_NAME = 200
@@ -376,7 +380,7 @@ class Token:
 
 
 class Budget:
-    """How long answers to each client may take to make: nobody else is served meanwhile.
+    """How much of a processor's time making answers to each client may take, which others have less of then.
 
     `BUDGET` seconds at once, and a part of `SHARE` of the time on the whole. One answer may take longer, and
     then the client waits for the next the longer.
@@ -416,6 +420,7 @@ class Server:
     def __init__(self, hub: Hub, prefix: str, authenticate: Authenticate, origins: frozenset[str]) -> None:
         self._hub = hub
         self._budget = Budget()
+        self._making = asyncio.Semaphore(MAKING)
         self._prefix = prefix
         self._authenticate = authenticate
         self._origins = origins
@@ -434,14 +439,13 @@ class Server:
         """Send the content, or open a WebSocket."""
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._link(request)
+        at = request.query.get("at")
 
         def answer(document: Document) -> web.Response:
-            at = request.query.get("at")
-            version = document.version if at is None else parse_version(at)
-            content = document.content if at is None else document.checkout(version)
+            content = document.content if at is None else document.checkout(parse_version(at))
             return web.Response(text=content) if isinstance(content, str) else web.json_response(content)
 
-        return await self._answer(request, answer)
+        return await self._answer(request, answer, copy=at is not None)
 
     async def history(self, request: web.Request) -> web.StreamResponse:
         """The history since a version, as JSON."""
@@ -465,29 +469,45 @@ class Server:
         )
 
     async def _answer(
-        self, request: web.Request, answer: Callable[[Document], web.Response]
+        self, request: web.Request, answer: Callable[[Document], web.Response], *, copy: bool = True
     ) -> web.StreamResponse:
+        """An answer that may take long: it is made in a thread, and of a copy, so that no links wait for it.
+
+        Without `copy` the history is not read, and those linked to this document wait for its content.
+        """
         name, permission = await self._permit(request)
         if not permission.read:
             raise web.HTTPForbidden(text="this is not yours to read\n")
         client = permission.who, request.remote or ""
-        wait = self._budget.wait(client, loop_time())
-        if wait > 0:
-            headers = {"Retry-After": str(math.ceil(wait))}
-            raise web.HTTPTooManyRequests(text="answers to you have taken too long\n", headers=headers)
-        async with self._room(name, create=False) as room:
-            begun = loop_time()
+        self._check_budget(client)
+        spent: list[float] = []
+
+        def make(document: Document) -> web.Response:
+            begun = time.thread_time()
             try:
-                response = answer(room.document)
+                return answer(document)
+            finally:
+                spent.append(time.thread_time() - begun)
+
+        async with self._room(name, create=False) as room, self._making:
+            self._check_budget(client)  # who asked for much at once has waited for what it takes
+            try:
+                document = room.document.fork() if copy else room.document
+                response = await in_thread(lambda: make(document))
             except VersionError as error:
                 raise web.HTTPNotFound(text=f"{error}\n") from error
             except EgwalkerError as error:
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
             finally:
-                now = loop_time()
-                self._budget.spend(client, now - begun, now)
+                self._budget.spend(client, sum(spent), loop_time())
         response.headers.update(HEADERS)
         return response
+
+    def _check_budget(self, client: tuple[str, str]) -> None:
+        wait = self._budget.wait(client, loop_time())
+        if wait > 0:
+            headers = {"Retry-After": str(math.ceil(wait))}
+            raise web.HTTPTooManyRequests(text="answers to you have taken too long\n", headers=headers)
 
     @contextlib.asynccontextmanager
     async def _room(self, name: str, *, create: bool) -> AsyncIterator[Room]:
