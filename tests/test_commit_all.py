@@ -216,6 +216,26 @@ def test_the_operating_systems_files(tmp_path: Path) -> None:
         disk.store_all([(1, 0, "text")])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("other", ["nothing", "closed", "full"])
+def test_what_cannot_be_written_among_many(tmp_path: Path, other: str) -> None:
+    """All others are stored, whichever thread writes them."""
+    if other == "full" and not sys.platform.startswith("linux"):
+        pytest.skip("there is no /dev/full")
+    fds = [os.open(tmp_path / str(i), os.O_RDWR | os.O_CREAT) for i in range(60)]
+    bad = os.open(tmp_path / "0", os.O_RDONLY)
+    pieces = [(fd, 0, b"x") for fd in fds]
+    wanted = [0] * len(fds)
+    pieces[40], wanted[40] = (bad, 0, b"x"), errno.EBADF
+    if other != "nothing":
+        wrong = -1 if other == "closed" else os.open("/dev/full", os.O_RDWR)
+        pieces[20] = (wrong, 0, b"x")
+        wanted[20] = errno.EBADF if other == "closed" else errno.ENOSPC
+    assert disk.store_all(pieces) == wanted
+    assert [(tmp_path / str(i)).read_bytes() for i in range(60) if wanted[i] == 0] == [b"x"] * wanted.count(0)
+    for fd in {*fds, *[piece[0] for piece in pieces]} - {-1}:
+        os.close(fd)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /dev/full")
 def test_a_full_disk() -> None:
     fd = os.open("/dev/full", os.O_RDWR)
