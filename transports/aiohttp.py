@@ -667,6 +667,7 @@ class AiohttpTransport:
         setup(app, open_place, authenticate=authenticate, idle=idle, page=True, listing=listing)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         allow_many_files()
+        keep_buffers()
         gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -689,6 +690,15 @@ def allow_many_files() -> None:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_buffers() -> None:
+    """Let memory that is read into come from what was freed before, not anew from the system each time.
+
+    asyncio reads into a new buffer of 256 KiB. The C library of Linux has the system map and unmap one so
+    large, which takes longer than to read, until one that is larger still has been freed.
+    """
+    bytearray(1 << 20)
 
 
 def headers_of(options: dict[str, Any]) -> dict[str, str]:
