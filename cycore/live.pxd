@@ -18,6 +18,19 @@ cdef struct Done:
     bint backwards    # the events deleted them from the last to the first
 
 
+cdef enum:
+    TYPISTS = 16
+
+
+cdef struct Typist:
+    # Somebody who types on: the caret, in the version of their last event
+    int64_t last      # that event
+    int64_t pos       # of the caret
+    int64_t typed     # how many elements before it were typed in one go, and are there
+    int32_t left      # the end of the element before it
+    int32_t right     # the item behind it, deleted or not
+
+
 @cython.final
 cdef class LiveWindow:
     cdef OpLog log
@@ -29,7 +42,11 @@ cdef class LiveWindow:
     cdef Ints base            # the version that all of the window comes after
     cdef int64_t walked       # the tree has start:walked,
     cdef int64_t held         # the document start:held
-    cdef int64_t prepared     # the prepare version: this event with all that it follows
+    cdef Ints prepared        # the prepare version
+    cdef Typist typist[TYPISTS]
+    cdef int n_typists
+    cdef int oldest           # the one to be forgotten for another
+    cdef readonly int64_t moved  # how many rows of `done` have been retreated or advanced
     cdef int64_t mark         # a window that began here, at version `mark_version`, would do for all after it
     cdef Ints mark_version
     cdef Done* done           # start:walked, ascending
@@ -46,6 +63,8 @@ cdef class LiveWindow:
     cdef int take_all(self) except -1 nogil
     cdef bint fits(self, bint* calm) noexcept nogil
     cdef int take_in(self, int64_t lv, int64_t end, const int64_t* parents, Py_ssize_t n, bint emit) except -1 nogil
+    cdef int64_t type_on(self, Typist* typist, int64_t lv, int64_t end, bint emit) except -1 nogil
+    cdef int meet(self, Typist* typist, int64_t lv, int64_t end) except -1 nogil
     cdef bint compare(self, const int64_t* parents, Py_ssize_t n, Py_ssize_t rows) except -1 nogil
     cdef int leave(self, int64_t side, int64_t start, int64_t end) except -1 nogil
     cdef int shift(self, Spans* spans, int32_t by) except -1 nogil

@@ -8,6 +8,9 @@ class LiveWindow:
 
     def __init__(self, walker: Walker) -> None: ...
     def __len__(self) -> int: ...
+    @property
+    def moved(self) -> int:
+        """How much has been retreated and advanced."""
     def memory(self) -> int:
         """Bytes allocated for it."""
     def _check(self) -> None: ...

@@ -14,6 +14,10 @@ made anew where it is needed, when:
   beginning anew, should somebody need the old one after all, is not much work for each of them;
 - an error comes, or the document and its log part.
 
+Who types on makes events that each follow the one before alone (see `caret`), of which a branch may get long. The prepare
+version does not go to and fro between two such branches: where somebody types on, and what is to the left and to the
+right of there in their version, is known from what they typed last. So each event costs O(log n), however long they type.
+
 So it takes memory while it is of use: some 100 bytes for each row of the window, where graph and log take as much.
 """
 
@@ -25,7 +29,7 @@ from libc.string cimport memmove
 
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints, Spans, assign, heads_equal, heap_pop, heap_push, push_span, reserve
-from egwalker.cycore.oplog cimport ERASE, OpLog
+from egwalker.cycore.oplog cimport ERASE, PREPEND, TYPE, OpLog, OpRun
 from egwalker.cycore.spans cimport Cursor, Item
 from egwalker.cycore.walker cimport KEEP_BYTES, Piece, Walker
 
@@ -57,6 +61,7 @@ cdef class LiveWindow:
         free(self.base.at)
         free(self.mark_version.at)
         free(self.done)
+        free(self.prepared.at)
         free(self.heap.at)
         free(self.back.at)
         free(self.forth.at)
@@ -72,7 +77,7 @@ cdef class LiveWindow:
     cdef void close(self) noexcept nogil:
         """Drop the window; the next merge walks."""
         self.open = False
-        self.n_done = 0
+        self.n_done = self.n_typists = 0
         if self.tree.cap_items * sizeof(self.tree.item[0]) > KEEP_BYTES:
             self.tree.release()
         if self.cap_done * sizeof(Done) > KEEP_BYTES:
@@ -104,12 +109,13 @@ cdef class LiveWindow:
             before = self.start - 1
             assign(&self.base, &before, 1)
         assign(&self.mark_version, self.graph.heads.front.at, self.graph.heads.front.n)
-        self.n_done = 0
+        self.n_done = self.n_typists = 0
         for i in range(self.walker.n_pieces):
             piece = &self.walker.piece[i]
             self.note(piece.op, piece.start, piece.end, piece.touched)
         self.tree.n_touched = 0
-        self.prepared = self.walker.piece[self.walker.at].end - 1
+        before = self.walker.piece[self.walker.at].end - 1
+        assign(&self.prepared, &before, 1)
         return 0
 
     cdef int typed(self, int64_t lv, int64_t end, bint apart) except -1 nogil:
@@ -202,17 +208,109 @@ cdef class LiveWindow:
 
     cdef int take_in(self, int64_t lv, int64_t end, const int64_t* parents, Py_ssize_t n, bint emit) except -1 nogil:
         """Apply events `lv:end`, each but the first with the one before it as only parent."""
-        cdef Py_ssize_t op = self.log.find(lv)
-        if n != 1 or parents[0] != self.prepared:
+        cdef Typist* typist = NULL
+        cdef Py_ssize_t op
+        cdef int64_t before
+        cdef int i
+        if n == 1:
+            for i in range(self.n_typists):
+                if self.typist[i].last == parents[0]:
+                    typist = &self.typist[i]
+                    lv = self.type_on(typist, lv, end, emit)
+                    if lv == end:
+                        return 0
+                    before = typist.last
+                    parents = &before
+                    break
+        op = self.log.find(lv)
+        if not same(&self.prepared, parents, n):
             self.compare(parents, n, ANY_NUMBER)
             self.shift(&self.back, -1)
             self.shift(&self.forth, 1)
         self.walker.apply(op, lv, end, emit)
         self.note(op, lv, end, 0)
-        self.tree.n_touched = 0
-        self.prepared = end - 1
+        before = end - 1
+        assign(&self.prepared, &before, 1)
         self.walked = end
+        self.meet(typist, lv, end)
+        self.tree.n_touched = 0
         return 0
+
+    cdef int meet(self, Typist* typist, int64_t lv, int64_t end) except -1 nogil:
+        """Note where somebody is who made events `lv:end`, which were applied just now; `typist` if they had been met."""
+        cdef OpRun* run = &self.log.run[self.log.find(end - 1)]
+        cdef Item* item
+        if run.kind != TYPE:
+            if typist != NULL:
+                typist.last = -1
+            return 0
+        if typist == NULL and self.n_typists < TYPISTS:
+            typist = &self.typist[self.n_typists]
+            self.n_typists += 1
+        elif typist == NULL:
+            typist = &self.typist[self.oldest]
+            self.oldest = (self.oldest + 1) % TYPISTS
+        item = &self.tree.item[self.tree.touched[self.tree.n_touched - 1].item]
+        typist.last = end - 1
+        typist.pos = run.pos + (end - run.lv)
+        typist.typed = item.length
+        typist.left = item.end
+        typist.right = item.right
+        return 0
+
+    cdef int64_t type_on(self, Typist* typist, int64_t lv, int64_t end, bint emit) except -1 nogil:
+        """Apply those of events `lv:end` that go on at the caret; returns the first that does not.
+
+        What was typed in one go lies side by side in the typist's version, each element right behind its left origin, and in
+        front of the one that was erased there last, or else of what is behind them all.
+        """
+        cdef Py_ssize_t op = self.log.find(lv)
+        cdef Py_ssize_t k
+        cdef int64_t hi, length, pos, at
+        cdef int32_t number
+        cdef OpRun* run
+        while lv < end:
+            run = &self.log.run[op]
+            hi = min(self.log.run_end(op), end)
+            length = hi - lv
+            pos = run.pos
+            if run.kind == TYPE:
+                pos += lv - run.lv
+                if pos != typist.pos:
+                    break
+                at = self.tree.insert_between(typist.left, typist.right, length, lv)
+                if emit:
+                    self.walker.emit_insert(at, lv, length, op, False)
+                typist.left = self.tree.item[self.tree.touched[0].item].end
+                typist.pos += length
+                typist.typed += length
+            elif run.kind == PREPEND:
+                break
+            else:
+                if run.kind == ERASE:
+                    pos -= lv - run.lv + length - 1
+                if pos + length != typist.pos or length > typist.typed:
+                    break
+                for k in range(length):
+                    number = self.tree.delete_last(typist.left, &at)
+                    if emit and at >= 0:
+                        self.walker.emit_delete(at, 1)
+                    typist.left = self.tree.item[number].left
+                    typist.right = number
+                # `note` takes them in the order of the text.
+                for k in range(length >> 1):
+                    number = self.tree.touched[k].item
+                    self.tree.touched[k].item = self.tree.touched[length - 1 - k].item
+                    self.tree.touched[length - 1 - k].item = number
+                typist.pos -= length
+                typist.typed -= length
+            self.note(op, lv, hi, 0)
+            self.tree.n_touched = 0
+            typist.last = hi - 1
+            self.walked = hi
+            lv = hi
+            op += 1
+        return lv
 
     cdef bint compare(self, const int64_t* parents, Py_ssize_t n, Py_ssize_t rows) except -1 nogil:
         """What to retreat and to advance: walks back from both versions, newest first, until what is left is in both.
@@ -226,8 +324,10 @@ cdef class LiveWindow:
         cdef const int64_t* up
         # A key is four times a local version, and 1: in the old version, 2: in the new one, 3: in both.
         self.back.n = self.forth.n = self.heap.n = 0
-        heap_push(&self.heap, 4 * self.prepared + 1)
-        open += 1
+        for k in range(self.prepared.n):
+            if self.prepared.at[k] >= self.start:
+                heap_push(&self.heap, 4 * self.prepared.at[k] + 1)
+                open += 1
         for k in range(n):
             if parents[k] >= self.start:
                 heap_push(&self.heap, 4 * parents[k] + 2)
@@ -269,6 +369,7 @@ cdef class LiveWindow:
         for i in range(spans.n):
             k = self.cut(spans.at[i].start)
             end = self.cut(spans.at[i].end)
+            self.moved += end - k
             while k < end:
                 next = self.done[k + 1].lv if k + 1 < self.n_done else self.walked
                 self.tree.shift_from(self.done[k].item, next - self.done[k].lv, by)
@@ -283,7 +384,7 @@ cdef class LiveWindow:
         """How many elements the document has up to that before position `pos` of `version`, itself included.
 
         `length` is then that of the version, if `pos` is beyond it there is no answer. -1 if the window has not got the
-        version or if more than `rows` rows would have to be looked at. The prepare version goes there and back.
+        version or if more than `rows` rows would have to be looked at. The prepare version goes there, and stays.
         """
         cdef Cursor at
         cdef int64_t found = 0
@@ -302,8 +403,7 @@ cdef class LiveWindow:
             found = at.kept
             if self.tree.leaf[at.leaf].kept[at.slot]:
                 found += at.offset + 1
-        self.shift(&self.forth, -1)
-        self.shift(&self.back, 1)
+        assign(&self.prepared, version, n)
         return found
 
     cdef Py_ssize_t rows_of(self, const Spans* spans) except -1 nogil:
@@ -397,7 +497,8 @@ cdef class LiveWindow:
         assert self.start < self.walked <= self.held, f"{self.start}:{self.walked} is in the tree, to {self.held} held"
         assert self.held - self.mark <= self.patience(), f"kept since {self.mark} for nothing"
         assert self.done[0].lv == self.start, f"the first row starts with {self.done[0].lv}, not {self.start}"
-        prepared = {lv for part in self.graph.diff(self.graph.root, [self.prepared]).b_only for lv in range(*part)}
+        version = [self.prepared.at[i] for i in range(self.prepared.n)]
+        prepared = {lv for part in self.graph.diff(self.graph.root, version).b_only for lv in range(*part)}
         # By item and element: how often the prepare version and how often the effect version changed it.
         states = []
         for i in range(self.tree.n_items):

@@ -84,6 +84,11 @@ cdef class SpanTree:
     cdef Py_ssize_t allocated(self) noexcept nogil
     cdef int settle(self, int64_t length) except -1 nogil
     cdef int64_t insert(self, int64_t pos, int64_t length, int64_t lv) except -1 nogil
+    cdef int64_t insert_between(self, int32_t left, int32_t right, int64_t length, int64_t lv) except -1 nogil
+    cdef int32_t delete_last(self, int32_t left, int64_t* pos) except -1 nogil
+    cdef int64_t settle_in(
+        self, int32_t before, int32_t left, int32_t right, Cursor ahead, int64_t kept, int64_t length, int64_t lv, bint shown
+    ) except -1 nogil
     cdef int delete(self, int64_t pos, int64_t length) except -1 nogil
     cdef int note(self, int32_t item, int64_t length) except -1 nogil
     cdef void shift(self, Py_ssize_t start, Py_ssize_t end, int32_t by) noexcept nogil

@@ -316,11 +316,8 @@ cdef class SpanTree:
         cdef Cursor at, ahead
         cdef int32_t before = -1  # the item to stand behind
         cdef int32_t left = -1
-        cdef int32_t right, other, new
+        cdef int32_t right, new
         cdef int64_t kept = 0
-        cdef int64_t ahead_kept
-        cdef bint scanning = False
-        cdef Item* item
         if pos:
             at = self.find(pos - 1)
             before = self.leaf[at.leaf].item[at.slot]
@@ -339,12 +336,39 @@ cdef class SpanTree:
             at.leaf = 0  # leaves split to the right
             at.slot = -1
         # What follows and is not inserted yet in the prepare version is concurrent. Behind it comes the right origin.
-        right = self.item_behind(&at)
         ahead = at
-        other = right
+        right = self.item_behind(&at)
         while right >= 0 and self.item[right].state == 0:
             right = self.item_behind(&at)
-        ahead_kept = kept
+        return self.settle_in(before, left, right, ahead, kept, length, lv, True)
+
+    cdef int64_t insert_between(self, int32_t left, int32_t right, int64_t length, int64_t lv) except -1 nogil:
+        """Insert between two origins, in the effect version alone; returns where it stands there. O(log n)."""
+        cdef Cursor at
+        cdef int32_t before = -1
+        cdef int64_t kept = 0
+        at.leaf = 0
+        at.slot = -1
+        if left >= 0:
+            before = self.item_of_end[left]
+            at.leaf = self.item[before].leaf
+            at.slot = self.slot_of(before)
+            kept = self.kept_through(before)
+        return self.settle_in(before, left, right, at, kept, length, lv, False)
+
+    cdef int64_t settle_in(
+        self, int32_t before, int32_t left, int32_t right, Cursor ahead, int64_t kept, int64_t length, int64_t lv, bint shown
+    ) except -1 nogil:
+        """Make an item with these origins, behind item `before`, to which `ahead` leads, or behind some of those that follow.
+
+        `kept` elements of the effect version are up to `before`; returns how many are before the new item. `shown`:
+        whether the prepare version has it.
+        """
+        cdef int32_t new
+        cdef int32_t other = self.item_behind(&ahead)
+        cdef int64_t ahead_kept = kept
+        cdef bint scanning = False
+        cdef Item* item
         while other != right:
             item = &self.item[other]
             if item.left == left:
@@ -362,9 +386,31 @@ cdef class SpanTree:
                 kept = ahead_kept
             other = self.item_behind(&ahead)
         new = self.new_item(lv, length, left, right)
-        self.place_after(before, new, <int32_t>length, <int32_t>length)
+        self.item[new].state = shown
+        self.place_after(before, new, <int32_t>length if shown else 0, <int32_t>length)
         self.note(new, length)
         return kept
+
+    cdef int32_t delete_last(self, int32_t left, int64_t* pos) except -1 nogil:
+        """Delete the element with the end handle `left`, in the effect version alone; returns the item that it is then.
+
+        `pos` is where it stood, -1 if it was deleted already. O(log n).
+        """
+        cdef int32_t number = self.item_of_end[left]
+        cdef int32_t slot
+        cdef SpanLeaf* leaf
+        if self.item[number].length > 1:
+            number = self.split_item(number, self.item[number].length - 1)
+        pos[0] = -1
+        if not self.item[number].deleted:
+            pos[0] = self.kept_through(number) - 1
+            self.item[number].deleted = True
+            leaf = &self.leaf[self.item[number].leaf]
+            slot = self.slot_of(number)
+            leaf.kept[slot] = 0
+            self.add_up(self.item[number].leaf, 0, -1)
+        self.note(number, 1)
+        return number
 
     cdef int note(self, int32_t item, int64_t length) except -1 nogil:
         reserve(<void**>&self.touched, &self.cap_touched, self.n_touched + 1, sizeof(Touched))

@@ -10,7 +10,7 @@ import generate
 import live
 import pytest
 from deliver import Delivery
-from oracle import Sequence
+from oracle import Sequence, Txn
 from session import apply_edits
 
 import egwalker
@@ -75,6 +75,62 @@ def test_while_nobody_pauses_nothing_is_walked_again(lag: int, kind: str) -> Non
         # All but the beginning and what is just on its way is in one window.
         assert len(doc._main.live) > 2 * 300 - 3 * lag - 4
         doc._check()
+
+
+class Typing:
+    """Somebody who types on at one place, and now and then erases some of what they typed."""
+
+    def __init__(self, doc: Document, at: int) -> None:
+        self.doc = doc
+        self.cursor = doc.cursor(at)
+        self.typed = 0
+        self.made: list[Run] = []
+
+    def press(self, rng: Random) -> None:
+        before = self.doc.version_vector
+        if self.typed and rng.random() < 0.3:
+            n = rng.randint(1, min(3, self.typed))
+            self.cursor.backspace(n)
+            self.typed -= n
+        else:
+            n = rng.choice((1, 1, 1, 4))
+            self.cursor.insert(rng.choice("abc") * n)
+            self.typed += n
+        self.made += self.doc.history(before)
+
+
+@pytest.mark.parametrize("people", [2, 3, 5, 20])
+def test_where_people_type_on_nothing_is_walked_to_and_fro(people: int) -> None:
+    """Each sees the others' keystrokes late. Elsewhere somebody writes something now and then, too."""
+    rng = Random(people)
+    base = Document(agent="base")
+    base.insert(0, "." * 10 * people)
+    typing = [Typing(base.fork(f"agent {i}"), 10 * i + 5) for i in range(people)]
+    had = [[0] * people for _ in typing]
+    count = 1200 // people
+    for number in range(count):
+        for i, one in enumerate(typing):
+            one.press(rng)
+            for k, other in enumerate(typing):
+                end = max(had[i][k], len(other.made) - rng.choice((1, 1, 2, 3)))
+                if k != i and rng.random() < 0.5:
+                    one.doc.receive(other.made[had[i][k] : end])
+                    had[i][k] = end
+        if number % 97 == 0:
+            typing[number % people].doc._check()
+    # The branches are hundreds of events long; more people than 16 at once are not told apart.
+    if people < 16:
+        moved = sum([one.doc._main.live.moved for one in typing])
+        assert moved < 10 * sum([len(one.made) for one in typing])
+    for i, one in enumerate(typing):
+        for k, other in enumerate(typing):
+            if k != i:
+                one.doc.receive(other.made[had[i][k] :])
+        assert str(one.doc) == str(typing[0].doc)
+    typing[0].doc._check()
+    oracle = Sequence()
+    oracle.receive([Txn(*run) for run in typing[0].doc.history()])
+    assert str(typing[0].doc) == oracle.content()
 
 
 @pytest.mark.parametrize("seed", range(8))
