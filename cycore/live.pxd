@@ -19,7 +19,7 @@ cdef struct Done:
 
 
 cdef enum:
-    TYPISTS = 16
+    TYPISTS = 64  # so many people are known at a time; where more type at once, the state goes to and fro
 
 
 cdef struct Typist:
