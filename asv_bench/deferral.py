@@ -105,7 +105,7 @@ def without(start: int, end: int, group: Any) -> list[tuple[int, int]]:
 
 
 def measured(doc: Document, rounds: int) -> list[float]:
-    log = doc._log
+    log = doc._replica.log
     graph = log.graph
     merges = sum(
         run.parents != (graph.lv(run.agent, run.seq - 1),) if run.seq else True for run in graph.runs()

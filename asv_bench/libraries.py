@@ -205,7 +205,7 @@ class EgwalkerUpdatesPair(EgwalkerPair):
 
     def _update(self, pos: int, link: Link | None) -> bytes:
         """As a session makes them: `Document.encode` would look for what is new."""
-        log = self._there._history()
+        log = self._there._replica.whole()
         start = len(log)
         self._there.insert(pos, "x")
         return encode_update(log, bytes.fromhex(self._there.id), [(start, len(log))], link)

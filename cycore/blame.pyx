@@ -61,14 +61,14 @@ cdef list named(Graph graph, const Spans* found):
             seq = graph.run[row].seq + (lo - graph.run[row].lv)
             if graph.run[row].agent != agent or seq != end:
                 if agent >= 0:
-                    runs.append((graph._names[agent], start, end))
+                    runs.append((graph.index.names[agent], start, end))
                 agent = graph.run[row].agent
                 start = seq
             end = seq + (hi - lo)
             lo = hi
             row += 1
     if agent >= 0:
-        runs.append((graph._names[agent], start, end))
+        runs.append((graph.index.names[agent], start, end))
     return runs
 
 

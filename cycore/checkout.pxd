@@ -19,7 +19,6 @@ cdef class Checkout:
     cdef Walker walker
     cdef readonly LiveWindow live
     cdef readonly Caret caret
-    cdef object base  # content that the log does not have: that of the root, or None
 
     cdef int begin(self) except -1
     cdef object edits(self)

@@ -33,12 +33,10 @@ class Checkout:
     def delete(self, agent: str, pos: int, length: int) -> int: ...
     def content(self, start: int = 0, end: int | None = None) -> Content: ...
     def copy(self, log: OpLog) -> Checkout: ...
-    def start_from(self, content: Content) -> None:
-        """Begin with content that is not in the log."""
-    def adopt(self, other: Checkout, version: Sequence[int]) -> None:
-        """Take over another checkout's text."""
     def map_position(self, version: Sequence[int], pos: int, rows: int | None = None) -> int | None:
         """Where a position of `version` is here; None if more than `rows` rows would have to be looked at."""
+    def move(self, log: OpLog) -> None:
+        """Go on over a log that has older events too."""
     def restart(self) -> None:
         """Make the content of the log's frontier anew."""
     def _check(self) -> None: ...

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
 
+from egwalker.cycore.agents cimport check_seqs
 from egwalker.cycore.caret cimport Caret
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.live cimport ANY_NUMBER, LiveWindow
@@ -42,7 +43,6 @@ cdef class Checkout:
         self.log = log
         self.rope = Rope()
         self.caret = Caret()
-        self.base = log.before
         if not empty:
             assign(&self.heads, log.graph.root_.at, log.graph.root_.n)
             self.fill()
@@ -168,34 +168,33 @@ cdef class Checkout:
 
     cdef int fill(self) except -1:
         cdef uint32_t i
-        if self.base is None:
+        if self.log.before is None:
             return 0
         if not self.log.values:
-            self.rope.insert(0, self.base)
+            self.rope.insert(0, self.log.before)
             return 0
         for i in range(self.log.base_items):
             self.rope.insert_units(i, &i, 4, 1)
         return 0
 
-    def start_from(self, content):
-        """Begin, while the log is empty, with `content` for what an older history made: the root is its version."""
-        assert self.log.n == 0 and self.rope.n == 0
-        self.base = content
-        if self.log.values:
-            self.log.items = list(content)
-            self.log.base_items = len(content)
-        self.fill()
+    def move(self, OpLog log not None):
+        """Go on over a log of a text that has the events before this one's base, too; all others have the same local versions.
 
-    def adopt(self, Checkout other not None, version):
-        """Take over the text of another checkout, which is that of `version` here. O(heads)."""
-        assert self.rope.n == 0 and not self.log.values
-        self.heads.n = 0
-        self.log.graph.read_version(version, &self.heads)
-        self.rope = other.rope
+        The text stays as it is. O(heads).
+        """
+        cdef Graph graph = self.log.graph
+        cdef Ints heads
+        assert not log.values and graph.n == log.graph.n
+        memset(&heads, 0, sizeof(heads))
+        try:
+            log.graph.read_version(
+                [lv if lv >= graph.base else log.graph.lv(*graph.id(lv)) for lv in self.version], &heads
+            )
+            assign(&self.heads, heads.at, heads.n)
+        finally:
+            free(heads.at)
+        self.log = log
         self.begin()
-        self.caret = other.caret
-        if self.caret.open:
-            self.caret.last = self.log.graph.lv(*other.log.graph.id(self.caret.last))
 
     def map_position(self, version, pos, rows=None):
         """Where position `pos` of `version`, which this one follows, is here; see `Document.map_position`.
@@ -288,8 +287,8 @@ cdef class Checkout:
         cdef int32_t number
         if not self.caret.goes_on(pos, length):
             return False
-        number = graph.agent_number(agent)
-        return graph.id(self.caret.last) == (agent, graph.seq_after(number) - 1)
+        number = graph.index.number(agent)
+        return graph.id(self.caret.last) == (agent, graph.index.next_seq(number) - 1)
 
     cdef int append(self, str agent, int64_t n, bint apart) except -1:
         """Append `n` events of `agent` to the graph, for the operations just put into the log.
@@ -302,9 +301,9 @@ cdef class Checkout:
         cdef Py_ssize_t i
         cdef Py_ssize_t kept = 0
         try:
-            number = graph.agent_number(agent)
-            seq = graph.seq_after(number)
-            graph.check_seq(seq, n)
+            number = graph.index.number(agent)
+            seq = graph.index.next_seq(number)
+            check_seqs(seq, n)
             if self.rope.n + n > MAX_LENGTH:
                 raise LimitError(f"a document holds at most {MAX_LENGTH} elements")
             if apart:
@@ -344,7 +343,6 @@ cdef class Checkout:
     def copy(self, OpLog log not None):
         """The same at another log with the same local versions: a copy of this one's. O(n)."""
         cdef Checkout other = Checkout(log, True)
-        other.base = self.base
         other.rope = self.rope.copy()
         other.begin()
         assign(&other.heads, self.heads.at, self.heads.n)
@@ -353,9 +351,6 @@ cdef class Checkout:
     def _check(self):
         """Assert every invariant: the rope's, the live window's, and that a replay from nothing gives the same."""
         cdef Checkout fresh = Checkout(self.log)
-        if self.base is not None and self.log.before is None:
-            fresh.base = self.base
-            fresh.fill()
         fresh.merge(self.version)
         self.rope._check()
         self.walker.tree._check()

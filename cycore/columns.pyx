@@ -13,7 +13,7 @@ from libc.string cimport memset
 from egwalker.cycore.mem cimport reserve
 
 from egwalker.cycore.errors import DecodeError, EgwalkerError
-from egwalker.cycore.graph import check_name
+from egwalker.cycore.agents import check_name
 from egwalker.cycore.oplog import Content
 
 Columns = namedtuple("Columns", "agents ids lengths parents kinds positions content erased")

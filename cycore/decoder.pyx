@@ -348,7 +348,7 @@ cdef class History:
         memset(&versions, 0, sizeof(versions))
         if self.n_outside:
             raise fault("parents", 0, "names events outside this history, which is only a part of one")
-        numbers = [graph.agent_number(name) for name in self.names]
+        numbers = [graph.index.number(name) for name in self.names]
         reserve(<void**>&graph.run, &graph.cap_runs, self.n_rows, sizeof(graph.run[0]))
         try:
             for i in range(self.n_rows):
@@ -362,7 +362,7 @@ cdef class History:
                     if versions.n != row.n_parents:
                         raise fault("parents", i, f"gives row {i} a parent that precedes another")
                 agent = numbers[row.agent]
-                if graph.known(agent, row.seq, &rest) >= 0 or rest < end - row.start:
+                if graph.index.known(agent, row.seq, &rest) >= 0 or rest < end - row.start:
                     raise fault("ids", i, f"has events of {self.names[row.agent]!r} from {row.seq} on twice")
                 graph.append(agent, row.seq, versions.at, versions.n, end - row.start)
         finally:
@@ -397,7 +397,7 @@ cdef class History:
         cdef bint complete
         memset(&versions, 0, sizeof(versions))
         waiting = []
-        numbers = [graph.agent_number(name) for name in self.names]
+        numbers = [graph.index.number(name) for name in self.names]
         try:
             for i in range(self.n_rows):
                 row = &self.row[i]
@@ -410,7 +410,7 @@ cdef class History:
                     if agent == row.agent and row.seq <= seq < row.seq + end - row.start:
                         name = self.names[agent]
                         raise CausalityError(f"event {name}:{row.seq} has {name}:{seq}, made after it, as parent")
-                    lv = graph.known(numbers[agent], seq, &rest)
+                    lv = graph.index.known(numbers[agent], seq, &rest)
                     if lv < 0:
                         complete = False
                         break

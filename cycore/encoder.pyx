@@ -68,7 +68,7 @@ cdef class Writer:
     cdef int64_t number_of(self, int32_t agent) except -1:
         if self.numbers.at[agent] < 0:
             self.numbers.at[agent] = self.expected.n
-            self.add_agent(self.log.graph._names[agent])
+            self.add_agent(self.log.graph.index.names[agent])
         return self.numbers.at[agent]
 
     cdef int64_t index_of(self, int64_t lv) noexcept nogil:
@@ -267,10 +267,10 @@ def write(OpLog log not None, ranges, agents=(), bytes keep=None):
     cdef Py_ssize_t i
     writer.log = log
     writer.names = []
-    for i in range(log.graph.n_agents):
+    for i in range(log.graph.index.n):
         push(&writer.numbers, -1)
     for name in agents:
-        found = log.graph._index.get(name)
+        found = log.graph.index.numbers.get(name)
         if found is not None:
             writer.numbers.at[<Py_ssize_t>found] = writer.expected.n
         writer.add_agent(name)
@@ -296,13 +296,13 @@ def agents(OpLog log not None):
     """Names of the agents with events, in the order of their first events. O(rows)."""
     cdef Graph graph = log.graph
     cdef Py_ssize_t i
-    seen = bytearray(graph.n_agents)
+    seen = bytearray(graph.index.n)
     cdef uint8_t* at = seen
     found = []
     for i in range(graph.n_runs):
         if not at[graph.run[i].agent]:
             at[graph.run[i].agent] = 1
-            found.append(graph._names[graph.run[i].agent])
+            found.append(graph.index.names[graph.run[i].agent])
     return found
 
 
@@ -357,7 +357,7 @@ def write_run(OpLog log not None, int64_t start, int64_t end, list names, dict n
     writer = Writer.__new__(Writer)
     writer.log = log
     seq = graph.run[i].seq + (start - graph.run[i].lv)
-    name = graph._names[graph.run[i].agent]
+    name = graph.index.names[graph.run[i].agent]
     found = numbers.get(name)
     if found is None:
         put(&writer.ids, 0)
@@ -389,7 +389,7 @@ def write_run(OpLog log not None, int64_t start, int64_t end, list names, dict n
         if own:
             put(&writer.ids, 0)
             continue
-        name = graph._names[graph.run[at].agent]
+        name = graph.index.names[graph.run[at].agent]
         found = numbers.get(name)
         if found is None:
             put(&writer.ids, 1)

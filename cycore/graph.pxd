@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport int32_t, int64_t
 
+from egwalker.cycore.agents cimport AgentIndex
 from egwalker.cycore.mem cimport Heads, Ints, Span, Spans
 
 
@@ -11,34 +12,6 @@ cdef struct GraphRun:
     int64_t parents  # the one parent itself, or where the parents start in the pool
     int32_t agent
     int32_t n_parents
-
-
-cdef struct IdRun:
-    int64_t seq
-    int64_t lv
-    int64_t length
-
-
-cdef struct AgentIds:
-    const char* name  # UTF-8, owned by Graph._names
-    Py_ssize_t name_length
-    IdRun* at         # ascending by seq
-    Py_ssize_t n
-    Py_ssize_t cap
-    int64_t floor     # seqs below are in use, in a history that is not in this graph
-
-
-cdef struct Part:
-    int64_t start
-    int64_t end
-    int64_t side  # 1: only in a, 2: only in b, 3: in both
-
-
-cdef struct Parts:
-    Part* at      # ascending
-    Py_ssize_t n
-    Py_ssize_t cap
-    Ints head
 
 
 @cython.final
@@ -52,25 +25,14 @@ cdef class Graph:
     cdef readonly int64_t base  # of the events before, no more is known than their ids: see `begin_after`
     cdef Py_ssize_t base_runs   # how many rows these are
     cdef Ints root_             # their heads: the version at which what is known begins
-    cdef AgentIds* agent
-    cdef Py_ssize_t n_agents
-    cdef Py_ssize_t cap_agents
-    cdef list _names      # agent names as str
-    cdef list _encoded    # the same as UTF-8 bytes
-    cdef dict _index      # name -> number
+    cdef AgentIndex index
 
-    cdef int32_t agent_number(self, str name) except -1
     cdef int add_base(self, int32_t agent, int64_t seq, int64_t length) except -1
     cdef int check_reach(self, const int64_t* version, Py_ssize_t n) except -1 nogil
-    cdef int64_t seq_after(self, int32_t agent) noexcept nogil
-    cdef int check_seq(self, int64_t seq, int64_t length) except -1
-    cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil
     cdef int append(self, int32_t agent, int64_t seq, const int64_t* parents, Py_ssize_t n, int64_t length) except -1 nogil
-    cdef int insert_ids(self, int32_t agent, int64_t seq, int64_t lv, int64_t length) except -1 nogil
     cdef int truncate(self, int64_t length) except -1 nogil
     cdef int reaches(self, const int64_t* version, Py_ssize_t n, int64_t target) except -1 nogil
     cdef int reduce(self, Ints* versions) except -1 nogil
-    cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil
     cdef Py_ssize_t critical_below(self, int64_t stop) noexcept nogil
     cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil
     cdef tuple name(self, int64_t lv)

@@ -1,10 +1,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
-MAX_NAME_BYTES: int
-
-def check_name(name: str) -> bytes: ...
-
 class Run(NamedTuple):
     """Local versions `start:end` of one agent, each but the first with its predecessor as only parent."""
 
@@ -14,14 +10,6 @@ class Run(NamedTuple):
     seq: int
     parents: tuple[int, ...]
     clock: int
-
-class Diff(NamedTuple):
-    """How two versions differ, in local versions; ranges are half-open and ascending."""
-
-    head: tuple[int, ...]
-    shared: list[tuple[int, int]]
-    a_only: list[tuple[int, int]]
-    b_only: list[tuple[int, int]]
 
 @final
 class Graph:
@@ -50,8 +38,6 @@ class Graph:
         self, vector: Mapping[str, Sequence[tuple[int, int]]], heads: Sequence[tuple[str, int]]
     ) -> None:
         """Begin, while empty, after the events of a version vector."""
-    def begin_at(self, agent: str, seq: int) -> None:
-        """Let an agent without events go on from `seq`."""
     def next_seq(self, agent: str) -> int: ...
     def version_vector(self) -> dict[str, list[tuple[int, int]]]: ...
     def parents(self, lv: int) -> tuple[int, ...]: ...
@@ -59,7 +45,6 @@ class Graph:
     def runs(self, start: int = 0, end: int | None = None) -> Iterator[Run]: ...
     def contains(self, version: Sequence[int], lv: int) -> bool: ...
     def dominators(self, versions: Sequence[int]) -> tuple[int, ...]: ...
-    def diff(self, a: Sequence[int], b: Sequence[int]) -> Diff: ...
     def critical(self) -> list[tuple[int, int]]: ...
     def is_critical(self, lv: int) -> bool: ...
     def version_at(self, n: int) -> tuple[int, ...]:

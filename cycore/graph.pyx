@@ -11,8 +11,9 @@ from collections import namedtuple
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, qsort
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
+from egwalker.cycore.agents cimport AgentIds, AgentIndex, check_seqs
 from egwalker.cycore.mem cimport (
     Heads, Ints, Span, Spans, assign, below, heads_add, heads_equal, heap_pop, heap_push, push, push_span, reserve,
 )
@@ -20,114 +21,6 @@ from egwalker.cycore.mem cimport (
 from egwalker.cycore.errors import AgentError, ConflictError, HistoryError, VersionError
 
 Run = namedtuple("Run", "start end agent seq parents clock")
-Diff = namedtuple("Diff", "head shared a_only b_only")
-
-MAX_NAME_BYTES = 255
-cdef int64_t MAX_SEQ = <int64_t>1 << 53  # JSON numbers are exact below
-
-
-def check_name(name: str):
-    """An agent's name as UTF-8; `AgentError` unless it has 1 to `MAX_NAME_BYTES` bytes and no lone surrogate."""
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        raise AgentError(f"agent name {name!r} holds a lone surrogate") from None
-    if not 0 < len(encoded) <= MAX_NAME_BYTES:
-        raise AgentError(f"agent name must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {len(encoded)}")
-    return encoded
-
-
-# --- a heap of versions, for `compare` ------------------------------------------------------------------------
-
-cdef struct Point:
-    int64_t top       # largest local version, -1 for the root
-    const int64_t* v  # all of them, ascending, if n > 1
-    Py_ssize_t n
-    int64_t side
-
-
-cdef struct Points:
-    Point* at
-    Py_ssize_t n
-    Py_ssize_t cap
-
-
-cdef int points_push(Points* h, Point p) except -1 nogil:
-    cdef Py_ssize_t i = h.n
-    cdef Py_ssize_t up
-    reserve(<void**>&h.at, &h.cap, h.n + 1, sizeof(Point))
-    h.n += 1
-    while i:
-        up = (i - 1) >> 1
-        if h.at[up].top >= p.top:
-            break
-        h.at[i] = h.at[up]
-        i = up
-    h.at[i] = p
-    return 0
-
-
-cdef Point points_pop(Points* h) noexcept nogil:
-    cdef Point top = h.at[0]
-    cdef Point p
-    cdef Py_ssize_t i = 0
-    cdef Py_ssize_t child
-    h.n -= 1
-    p = h.at[h.n]
-    while True:
-        child = 2 * i + 1
-        if child >= h.n:
-            break
-        if child + 1 < h.n and h.at[child + 1].top > h.at[child].top:
-            child += 1
-        if h.at[child].top <= p.top:
-            break
-        h.at[i] = h.at[child]
-        i = child
-    if h.n:
-        h.at[i] = p
-    return top
-
-
-cdef inline Point point(const int64_t* v, Py_ssize_t n, int64_t side) noexcept nogil:
-    cdef Point p
-    p.top = v[n - 1] if n else -1
-    p.v = v
-    p.n = n
-    p.side = side
-    return p
-
-
-cdef inline bint same_point(Point* a, Point* b) noexcept nogil:
-    if a.top != b.top or a.n != b.n:
-        return False
-    return a.n <= 1 or memcmp(a.v, b.v, a.n * sizeof(int64_t)) == 0
-
-
-cdef int points_shatter(Points* h, Point* p) except -1 nogil:
-    """Put back all of a merge's versions but the largest, each by itself."""
-    cdef Py_ssize_t i
-    for i in range(p.n - 1):
-        points_push(h, point(p.v + i, 1, p.side))
-    return 0
-
-
-cdef int parts_push(Parts* out, int64_t start, int64_t end, int64_t side) except -1 nogil:
-    """Parts arrive from the newest to the oldest; `compare` turns them round."""
-    cdef Part* last
-    if start >= end:
-        return 0
-    if out.n:
-        last = &out.at[out.n - 1]
-        if last.start == end and last.side == side:
-            last.start = start
-            return 0
-    reserve(<void**>&out.at, &out.cap, out.n + 1, sizeof(Part))
-    out.at[out.n].start = start
-    out.at[out.n].end = end
-    out.at[out.n].side = side
-    out.n += 1
-    return 0
 
 
 cdef int by_value(const void* a, const void* b) noexcept nogil:
@@ -145,20 +38,14 @@ cdef class Graph:
     (0, 1)
     >>> graph.frontier, graph.id(2), graph.lv("b", 1)
     ((0, 2), ('b', 1), 2)
-    >>> graph.diff([0], [0, 2])
-    Diff(head=(), shared=[(0, 1)], a_only=[], b_only=[(1, 3)])
+    >>> graph.dominators([0, 1, 2]), graph.contains([2], 0)
+    ((0, 2), False)
     """
 
     def __cinit__(self):
-        self._names = []
-        self._encoded = []
-        self._index = {}
+        self.index = AgentIndex()
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.n_agents):
-            free(self.agent[i].at)
-        free(self.agent)
         free(self.run)
         free(self.pool.at)
         free(self.heads.front.at)
@@ -176,7 +63,7 @@ cdef class Graph:
     @property
     def agents(self):
         """Names of the agents with events here, in the order in which they were first seen."""
-        return tuple([self._names[i] for i in range(self.n_agents) if self.agent[i].n])
+        return tuple([self.index.names[i] for i in range(self.index.n) if self.index.agent[i].n])
 
     # --- beginning in the middle ------------------------------------------------------------------------------
 
@@ -197,12 +84,12 @@ cdef class Graph:
             for start, end in ranges:
                 for at in sorted(cuts.get(agent, ())):
                     if start <= at < end:
-                        self.add_base(self.agent_number(agent), start, at - start)
+                        self.add_base(self.index.number(agent), start, at - start)
                         start = at + 1
-                self.add_base(self.agent_number(agent), start, end - start)
+                self.add_base(self.index.number(agent), start, end - start)
         for agent, at in heads:
             push(&self.root_, self.n)
-            self.add_base(self.agent_number(agent), at, 1)
+            self.add_base(self.index.number(agent), at, 1)
         assign(&self.heads.front, self.root_.at, self.root_.n)
         if self.root_.n == 1:
             push_span(&self.heads.critical, self.n - 1, self.n)
@@ -221,7 +108,7 @@ cdef class Graph:
         vector = {}
         for i in range(self.base_runs):
             start = self.run[i].seq
-            held = vector.setdefault(self._names[self.run[i].agent], [])
+            held = vector.setdefault(self.index.names[self.run[i].agent], [])
             held.append((start, start + self.run_end(i) - self.run[i].lv))
         return vector
 
@@ -229,14 +116,14 @@ cdef class Graph:
         cdef GraphRun* run
         if length == 0:
             return 0
-        self.check_seq(seq, length)
+        check_seqs(seq, length)
         reserve(<void**>&self.run, &self.cap_runs, self.n_runs + 1, sizeof(GraphRun))
         run = &self.run[self.n_runs]
         memset(run, 0, sizeof(GraphRun))
         run.lv = self.n
         run.seq = seq
         run.agent = agent
-        self.insert_ids(agent, seq, self.n, length)
+        self.index.insert(agent, seq, self.n, length, True)
         self.n_runs += 1
         self.n += length
         return 0
@@ -260,30 +147,6 @@ cdef class Graph:
 
     # --- adding -----------------------------------------------------------------------------------------------
 
-    cdef int32_t agent_number(self, str name) except -1:
-        """The number of an agent, a new one if need be. Raises `AgentError`."""
-        cdef object number = self._index.get(name)
-        cdef bytes encoded
-        cdef AgentIds* ids
-        if number is not None:
-            return number
-        encoded = check_name(name)
-        reserve(<void**>&self.agent, &self.cap_agents, self.n_agents + 1, sizeof(AgentIds))
-        ids = &self.agent[self.n_agents]
-        memset(ids, 0, sizeof(AgentIds))
-        ids.name = encoded
-        ids.name_length = len(encoded)
-        self._names.append(name)
-        self._encoded.append(encoded)
-        self._index[name] = self.n_agents
-        self.n_agents += 1
-        return <int32_t>(self.n_agents - 1)
-
-    cdef int check_seq(self, int64_t seq, int64_t length) except -1:
-        if seq < 0 or length > MAX_SEQ or seq > MAX_SEQ - length:
-            raise AgentError(f"sequence numbers {seq}:{seq + length} are not within 0:2**53")
-        return 0
-
     def add(self, agent: str, seq: int, parents, length: int):
         """Add `length` events of `agent` from `seq` on; returns the first one's local version.
 
@@ -302,12 +165,12 @@ cdef class Graph:
             raise AgentError(f"sequence numbers {seq}:{seq + length} are not within 0:2**53") from None
         if c_length <= 0:
             raise AgentError(f"a run has at least one event, not {length}")
-        self.check_seq(c_seq, c_length)
+        check_seqs(c_seq, c_length)
         memset(&versions, 0, sizeof(versions))
         try:
             self.read_version(parents, &versions)
-            number = self.agent_number(agent)
-            if self.known(number, c_seq, &run) >= 0 or run < c_length:
+            number = self.index.number(agent)
+            if self.index.known(number, c_seq, &run) >= 0 or run < c_length:
                 raise ConflictError(f"event {agent}:{c_seq if run >= c_length else c_seq + run} is held already")
             self.append(number, c_seq, versions.at, versions.n, c_length)
         finally:
@@ -324,7 +187,7 @@ cdef class Graph:
         if n == 1 and parents[0] == lv - 1 and lv > self.base:
             run = &self.run[self.n_runs - 1]
             if run.agent == agent and run.seq + (lv - run.lv) == seq:
-                self.insert_ids(agent, seq, lv, length)
+                self.index.insert(agent, seq, lv, length, lv != self.base)
                 heads_add(&self.heads, parents, n, lv, lv + length)
                 self.n += length
                 return 0
@@ -346,60 +209,22 @@ cdef class Graph:
             run.parents = self.pool.n
             for i in range(n):
                 push(&self.pool, parents[i])
-        self.insert_ids(agent, seq, lv, length)
+        self.index.insert(agent, seq, lv, length, lv != self.base)
         heads_add(&self.heads, parents, n, lv, lv + length)
         self.n_runs += 1
         self.n += length
         return 0
 
-    cdef int insert_ids(self, int32_t agent, int64_t seq, int64_t lv, int64_t length) except -1 nogil:
-        cdef AgentIds* ids = &self.agent[agent]
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = ids.n
-        cdef Py_ssize_t mid
-        cdef IdRun* at
-        if hi and ids.at[hi - 1].seq < seq:
-            lo = hi
-        while lo < hi:
-            mid = (lo + hi) >> 1
-            if ids.at[mid].seq < seq:
-                lo = mid + 1
-            else:
-                hi = mid
-        if lo:
-            at = &ids.at[lo - 1]
-            if at.seq + at.length == seq and at.lv + at.length == lv and lv != self.base:
-                at.length += length
-                return 0
-        reserve(<void**>&ids.at, &ids.cap, ids.n + 1, sizeof(IdRun))
-        memmove(ids.at + lo + 1, ids.at + lo, (ids.n - lo) * sizeof(IdRun))
-        ids.n += 1
-        ids.at[lo].seq = seq
-        ids.at[lo].lv = lv
-        ids.at[lo].length = length
-        return 0
-
     cdef int truncate(self, int64_t length) except -1 nogil:
         """Forget the events from local version `length` on: undoes additions that turned out to be invalid. O(runs)."""
-        cdef Py_ssize_t i, k, kept
-        cdef AgentIds* ids
+        cdef Py_ssize_t i
         if length >= self.n:
             return 0
         while self.n_runs and self.run[self.n_runs - 1].lv >= length:
             self.n_runs -= 1
             if self.run[self.n_runs].n_parents > 1:
                 self.pool.n = self.run[self.n_runs].parents
-        for i in range(self.n_agents):
-            ids = &self.agent[i]
-            kept = 0
-            for k in range(ids.n):
-                if ids.at[k].lv >= length:
-                    continue
-                ids.at[kept] = ids.at[k]
-                if ids.at[kept].lv + ids.at[kept].length > length:
-                    ids.at[kept].length = length - ids.at[kept].lv
-                kept += 1
-            ids.n = kept
+        self.index.truncate(length)
         self.n = length
         assign(&self.heads.front, self.root_.at, self.root_.n)
         self.heads.critical.n = 0
@@ -411,44 +236,13 @@ cdef class Graph:
 
     # --- looking up -------------------------------------------------------------------------------------------
 
-    cdef int64_t known(self, int32_t agent, int64_t seq, int64_t* length) noexcept nogil:
-        """The local version of an event, or -1; `length`: for how many seqs from here on that (or "not held") goes on."""
-        cdef AgentIds* ids = &self.agent[agent]
-        cdef Py_ssize_t lo = 0
-        cdef Py_ssize_t hi = ids.n
-        cdef Py_ssize_t mid
-        cdef IdRun* at
-        if hi and ids.at[hi - 1].seq <= seq:
-            lo = hi
-        while lo < hi:
-            mid = (lo + hi) >> 1
-            if ids.at[mid].seq <= seq:
-                lo = mid + 1
-            else:
-                hi = mid
-        if lo:
-            at = &ids.at[lo - 1]
-            if seq < at.seq + at.length:
-                length[0] = at.seq + at.length - seq
-                return at.lv + (seq - at.seq)
-        length[0] = ids.at[lo].seq - seq if lo < ids.n else MAX_SEQ
-        return -1
-
     def has(self, agent: str, seq: int):
         """Whether this event is held. O(log of the agent's runs)."""
-        cdef int64_t run
-        number = self._index.get(agent)
-        if number is None or not 0 <= seq < MAX_SEQ:
-            return False
-        return self.known(number, seq, &run) >= 0
+        return self.index.find(agent, seq) >= 0
 
     def lv(self, agent: str, seq: int):
         """The local version of an event; `VersionError` if it is not held. O(log of the agent's runs)."""
-        cdef int64_t run
-        cdef int64_t found = -1
-        number = self._index.get(agent)
-        if number is not None and 0 <= seq < MAX_SEQ:
-            found = self.known(number, seq, &run)
+        cdef int64_t found = self.index.find(agent, seq)
         if found < 0:
             raise VersionError(f"event {agent}:{seq} is not held")
         return found
@@ -460,7 +254,7 @@ cdef class Graph:
 
     cdef tuple name(self, int64_t lv):
         cdef GraphRun* run = &self.run[self.find(lv)]
-        return self._names[run.agent], run.seq + (lv - run.lv)
+        return self.index.names[run.agent], run.seq + (lv - run.lv)
 
     def id(self, lv: int):
         """The `(agent, seq)` of a local version. O(log runs)."""
@@ -473,41 +267,12 @@ cdef class Graph:
 
     def next_seq(self, agent: str):
         """One more than the largest seq held of `agent`, 0 if there is none. O(1)."""
-        number = self._index.get(agent)
-        if number is None:
-            return 0
-        return self.seq_after(<int32_t>number)
-
-    cdef int64_t seq_after(self, int32_t agent) noexcept nogil:
-        cdef AgentIds* ids = &self.agent[agent]
-        return ids.at[ids.n - 1].seq + ids.at[ids.n - 1].length if ids.n else ids.floor
-
-    def begin_at(self, agent: str, seq: int):
-        """Let `agent`, of whom no event is held, go on from `seq`: what was before is in a history not read yet."""
-        self.check_seq(seq, 0)
-        self.agent[self.agent_number(agent)].floor = seq
+        number = self.index.numbers.get(agent)
+        return 0 if number is None else self.index.next_seq(number)
 
     def version_vector(self):
         """`{agent: [(start, end), ...]}`, half-open ranges of the seqs held. O(id runs)."""
-        cdef AgentIds* ids
-        cdef Py_ssize_t i, k
-        cdef int64_t start, end
-        vector = {}
-        for i in range(self.n_agents):
-            ids = &self.agent[i]
-            if ids.n == 0:
-                continue
-            ranges = []
-            start = ids.at[0].seq
-            end = start
-            for k in range(ids.n):
-                if ids.at[k].seq > end:
-                    ranges.append((start, end))
-                    start = ids.at[k].seq
-                end = ids.at[k].seq + ids.at[k].length
-            ranges.append((start, end))
-            vector[self._names[i]] = ranges
-        return vector
+        return self.index.version_vector()
 
     def parents(self, lv: int):
         """The parents of a local version, ascending. O(log runs)."""
@@ -546,7 +311,7 @@ cdef class Graph:
         while lo < stop:
             hi = min(self.run_end(i), stop)
             offset = lo - self.run[i].lv
-            yield Run(lo, hi, self._names[self.run[i].agent], self.run[i].seq + offset, self.parents(lo),
+            yield Run(lo, hi, self.index.names[self.run[i].agent], self.run[i].seq + offset, self.parents(lo),
                       self.run[i].clock + offset)
             lo = hi
             i += 1
@@ -673,108 +438,11 @@ cdef class Graph:
         finally:
             free(found.at)
 
-    cdef int compare(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb, Parts* out) except -1 nogil:
-        """Split the events after the last version that both sides went through into a's, b's and both's.
-
-        Walks back from both versions, newest first, until a single version is left: `out.head`. A merge counts as one
-        version as long as nothing else reaches into it. O(runs after the head, times log of the heads).
-        """
-        cdef Points heap
-        cdef Point p, q
-        cdef Py_ssize_t i
-        cdef int64_t start, t, side
-        cdef Part swap
-        cdef bint done = False
-        memset(&heap, 0, sizeof(heap))
-        out.n = 0
-        out.head.n = 0
-        if na == 0 and heads_equal(&self.heads, b, nb):
-            return parts_push(out, 0, self.n, 2)
-        points_push(&heap, point(a, na, 1))
-        points_push(&heap, point(b, nb, 2))
-        while True:
-            p = points_pop(&heap)
-            while heap.n and same_point(&p, &heap.at[0]):
-                q = points_pop(&heap)
-                p.side |= q.side
-            if heap.n == 0 or p.n == 0:
-                if p.n == 1:
-                    push(&out.head, p.top)
-                elif p.n:
-                    assign(&out.head, p.v, p.n)
-                break
-            points_shatter(&heap, &p)
-            t = p.top
-            side = p.side
-            i = self.find(t)
-            start = self.run[i].lv
-            while heap.n and heap.at[0].top >= start:
-                q = points_pop(&heap)
-                points_shatter(&heap, &q)
-                # Another path comes in here: what is above is not below it.
-                parts_push(out, q.top + 1, t + 1, side)
-                t = q.top
-                side |= q.side
-                if heap.n == 0:
-                    push(&out.head, t)
-                    done = True
-                    break
-            if done:
-                break
-            parts_push(out, start, t + 1, side)
-            points_push(&heap, point(self.parents_of(i), self.run[i].n_parents, side))
-        free(heap.at)
-        for i in range(out.n >> 1):
-            swap = out.at[i]
-            out.at[i] = out.at[out.n - 1 - i]
-            out.at[out.n - 1 - i] = swap
-        return 0
-
-    def diff(self, a, b):
-        """How versions `a` and `b` differ: the seed's `head`, `shared`, `a_only` and `b_only`, in local versions.
-
-        `head` is where a walk that merges them must start: every event outside it came after all of it. `shared`
-        are the events after `head` that both have. Ranges are half-open, ascending. O(runs after the head).
-        """
-        cdef Ints va, vb
-        cdef Parts parts
-        cdef Py_ssize_t i
-        cdef list side
-        memset(&va, 0, sizeof(va))
-        memset(&vb, 0, sizeof(vb))
-        memset(&parts, 0, sizeof(parts))
-        try:
-            self.read_version(a, &va)
-            self.read_version(b, &vb)
-            with nogil:
-                self.compare(va.at, va.n, vb.at, vb.n, &parts)
-            sides = ([], [], [])
-            for i in range(parts.n):
-                side = sides[parts.at[i].side - 1]
-                side.append((parts.at[i].start, parts.at[i].end))
-            head = tuple([parts.head.at[i] for i in range(parts.head.n)])
-        finally:
-            free(va.at)
-            free(vb.at)
-            free(parts.at)
-            free(parts.head.at)
-        return Diff(head, sides[2], sides[0], sides[1])
-
     cdef int order_ids(self, int64_t a, int64_t b) noexcept nogil:
         """-1, 0 or 1 as event `a` sorts before, with or after `b`: by agent name as UTF-8, then seq."""
         cdef GraphRun* x = &self.run[self.find(a)]
         cdef GraphRun* y = &self.run[self.find(b)]
-        cdef AgentIds* ax = &self.agent[x.agent]
-        cdef AgentIds* ay = &self.agent[y.agent]
-        cdef int64_t sx = x.seq + (a - x.lv)
-        cdef int64_t sy = y.seq + (b - y.lv)
-        cdef int cmp
-        if x.agent == y.agent:
-            return (sx > sy) - (sx < sy)
-        cmp = memcmp(ax.name, ay.name, min(ax.name_length, ay.name_length))
-        if cmp == 0:
-            return (ax.name_length > ay.name_length) - (ax.name_length < ay.name_length)
-        return (cmp > 0) - (cmp < 0)
+        return self.index.order(x.agent, x.seq + (a - x.lv), y.agent, y.seq + (b - y.lv))
 
     def critical(self):
         """The critical versions as half-open ranges: events that every other event precedes or follows. O(ranges)."""
@@ -858,16 +526,7 @@ cdef class Graph:
     def copy(self):
         """An independent graph with the same events and local versions. O(runs)."""
         cdef Graph other = Graph()
-        cdef Py_ssize_t i
-        cdef AgentIds* ids
-        for name in self._names:
-            other.agent_number(name)
-        for i in range(self.n_agents):
-            ids = &other.agent[i]
-            reserve(<void**>&ids.at, &ids.cap, self.agent[i].n + self.agent[i].n // 8 + 1, sizeof(IdRun))
-            ids.n = self.agent[i].n
-            if ids.n:
-                memcpy(ids.at, self.agent[i].at, ids.n * sizeof(IdRun))
+        other.index = self.index.copy()
         # With room to grow: the first event should not have to move it all.
         reserve(<void**>&other.run, &other.cap_runs, self.n_runs + self.n_runs // 8 + 8, sizeof(GraphRun))
         other.n_runs = self.n_runs
@@ -914,13 +573,13 @@ cdef class Graph:
         assert self.base == (self.run_end(self.base_runs - 1) if self.base_runs else 0)
         assert self.frontier == tuple(sorted(ends - has_child)), f"frontier {self.frontier}"
         held = 0
-        for i in range(self.n_agents):
-            ids = &self.agent[i]
+        for i in range(self.index.n):
+            ids = &self.index.agent[i]
             for k in range(ids.n):
                 held += ids.at[k].length
-                assert k == 0 or ids.at[k - 1].seq + ids.at[k - 1].length <= ids.at[k].seq, f"ids of {self._names[i]}"
+                assert k == 0 or ids.at[k - 1].seq + ids.at[k - 1].length <= ids.at[k].seq, f"ids of {self.index.names[i]}"
                 for offset in (0, ids.at[k].length - 1):
-                    assert self.id(ids.at[k].lv + offset) == (self._names[i], ids.at[k].seq + offset)
+                    assert self.id(ids.at[k].lv + offset) == (self.index.names[i], ids.at[k].seq + offset)
         assert held == self.n, f"{held} ids for {self.n} events"
         ranges = self.critical()
         assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:])), f"critical ranges touch: {ranges}"

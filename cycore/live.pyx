@@ -33,6 +33,8 @@ from egwalker.cycore.oplog cimport ERASE, PREPEND, TYPE, OpLog, OpRun
 from egwalker.cycore.spans cimport Cursor, Item
 from egwalker.cycore.walker cimport KEEP_BYTES, Piece, Walker
 
+from egwalker.cycore.diff import diff
+
 cdef enum:
     FEW_ROWS = 8  # so many are taken in one by one however small the window is
 
@@ -498,7 +500,7 @@ cdef class LiveWindow:
         assert self.held - self.mark <= self.patience(), f"kept since {self.mark} for nothing"
         assert self.done[0].lv == self.start, f"the first row starts with {self.done[0].lv}, not {self.start}"
         version = [self.prepared.at[i] for i in range(self.prepared.n)]
-        prepared = {lv for part in self.graph.diff(self.graph.root, version).b_only for lv in range(*part)}
+        prepared = {lv for part in diff(self.graph, self.graph.root, version).b_only for lv in range(*part)}
         # By item and element: how often the prepare version and how often the effect version changed it.
         states = []
         for i in range(self.tree.n_items):

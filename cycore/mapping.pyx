@@ -9,7 +9,8 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from egwalker.cycore.graph cimport Graph, Part
+from egwalker.cycore.diff cimport Part, compare
+from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Ints, push, reserve
 from egwalker.cycore.oplog cimport PREPEND, OpLog
 from egwalker.cycore.spans cimport Cursor, SpanTree
@@ -103,7 +104,7 @@ def map_position(OpLog log not None, version, later, int64_t pos, int64_t length
             if graph.n_runs - (graph.find(old.at[0]) if old.n else 0) > most + 1:
                 return None
         with nogil:
-            graph.compare(old.at, old.n, new.at, new.n, &walker.parts)
+            compare(graph, old.at, old.n, new.at, new.n, &walker.parts)
         if rows is not None and not few(log, graph, walker.parts.at, walker.parts.n, most):
             return None
         if walker.parts.n == 0:

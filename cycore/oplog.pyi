@@ -48,7 +48,11 @@ class OpLog:
         differ. `VersionError` if a parent is not held; nothing changes on any error.
         """
     def begin_after(
-        self, vector: Mapping[str, Sequence[tuple[int, int]]], heads: Sequence[Id], content: Content
+        self,
+        vector: Mapping[str, Sequence[tuple[int, int]]],
+        heads: Sequence[Id],
+        content: Content,
+        compared: bool = False,
     ) -> None:
         """Begin, while empty, at a version of which only its events' ids and its content are known."""
     def ops(self, start: int = 0, end: int | None = None) -> Iterator[Op]: ...

@@ -15,6 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
+from egwalker.cycore.agents cimport check_seqs
 from egwalker.cycore.graph cimport Graph, GraphRun
 from egwalker.cycore.mem cimport Ints, assign, push, reserve
 from egwalker.cycore.rope cimport copy_units
@@ -88,9 +89,14 @@ cdef class OpLog:
     def __len__(self):
         return self.n
 
-    def begin_after(self, vector, heads, content):
-        """Begin, while empty, at a version of which no more is known than its events' ids, and its content."""
+    def begin_after(self, vector, heads, content, bint compared=False):
+        """Begin, while empty, at a version of which no more is known than its events' ids, and its content.
+
+        If one of these events comes again it is taken to be the same; if such events are to be `compared`, that is a
+        `HistoryError` as whatever else needs more than their ids.
+        """
         self.graph.begin_after(vector, heads)
+        self.compared = compared
         self.n = self.graph.n
         self.before = content
         if self.values:
@@ -259,15 +265,15 @@ cdef class OpLog:
             if length == 0:
                 return 0
             if type(seq) is not int or not 0 <= seq < 1 << 62:
-                self.graph.check_seq(-1, 0)
+                check_seqs(-1, 0)
             c_seq = seq
-            self.graph.check_seq(c_seq, length)
+            check_seqs(c_seq, length)
             for name, parent in parents:
                 push(&versions, self.graph.lv(name, parent))
             if versions.n > 1:
                 self.graph.reduce(&versions)
-            number = self.graph.agent_number(agent)
-            if self.graph.known(number, c_seq, &rest) >= 0 or rest < length:
+            number = self.graph.index.number(agent)
+            if self.graph.index.known(number, c_seq, &rest) >= 0 or rest < length:
                 # Some of it is held: compare that, and add the rest.
                 run = OpLog(self.values)
                 run.push_from(self, start, self.n)
@@ -293,21 +299,22 @@ cdef class OpLog:
         cdef int64_t some, lv, rest
         cdef int64_t parent = -1
         cdef int adding
-        lv = self.graph.known(agent, seq, &rest)
+        lv = self.graph.index.known(agent, seq, &rest)
         if lv < 0 or lv >= self.graph.base:
             self.graph.check_reach(parents.at, parents.n)
         for adding in range(2):
             done = 0
             while done < length:
-                lv = self.graph.known(agent, seq + done, &some)
+                lv = self.graph.index.known(agent, seq + done, &some)
                 if some > length - done:
                     some = length - done
                 if done:
                     # `known` finds it: the event before is held by now, or is about to be compared itself.
-                    parent = self.graph.known(agent, seq + done - 1, &rest)
+                    parent = self.graph.index.known(agent, seq + done - 1, &rest)
                 if lv >= 0 and not adding:
                     if lv < self.graph.base:
-                        pass
+                        if self.compared:
+                            self.graph.check_whole()
                     elif done:
                         self.check_known(lv, &parent, 1, other, start + done, some)
                     else:
@@ -424,15 +431,15 @@ cdef class OpLog:
         if other is self or start == other.n:
             return 0
         memset(&parents, 0, sizeof(parents))
-        numbers = [ours.agent_number(name) for name in theirs._names]
+        numbers = [ours.index.number(name) for name in theirs.index.names]
         if start < theirs.base:
             for i in range(theirs.base_runs):
                 run = &theirs.run[i]
                 lo = run.seq
                 while lo < run.seq + theirs.run_end(i) - run.lv:
-                    if ours.known(numbers[run.agent], lo, &rest) < 0:
+                    if ours.index.known(numbers[run.agent], lo, &rest) < 0:
                         raise HistoryError(
-                            f"event {theirs._names[run.agent]}:{lo} is not held, and is of the history that the other document has not fetched"
+                            f"event {theirs.index.names[run.agent]}:{lo} is not held, and is of the history that the other document has not fetched"
                         )
                     lo += rest
             start = theirs.base
@@ -451,9 +458,9 @@ cdef class OpLog:
                 parents.n = 0
                 for k in range(n):
                     holder = &theirs.run[theirs.find(at[k])]
-                    lv = ours.known(numbers[holder.agent], holder.seq + (at[k] - holder.lv), &rest)
+                    lv = ours.index.known(numbers[holder.agent], holder.seq + (at[k] - holder.lv), &rest)
                     if lv < 0:
-                        raise VersionError(f"event {theirs._names[holder.agent]}:{holder.seq + (at[k] - holder.lv)} is not held")
+                        raise VersionError(f"event {theirs.index.names[holder.agent]}:{holder.seq + (at[k] - holder.lv)} is not held")
                     push(&parents, lv)
                     rest = parents.n - 1
                     while rest and parents.at[rest - 1] > lv:
@@ -558,6 +565,7 @@ cdef class OpLog:
         other.items = list(self.items)
         other.base_items = self.base_items
         other.before = self.before
+        other.compared = self.compared
         other.erased = self.erased
         other.n = self.n
         return other
@@ -565,12 +573,10 @@ cdef class OpLog:
     def memory(self):
         """Bytes allocated, by part, but for agents' names and a list's values."""
         cdef Graph graph = self.graph
-        cdef Py_ssize_t i
-        ids = sum([graph.agent[i].cap * sizeof(graph.agent[i].at[0]) for i in range(graph.n_agents)])
         return {
             "graph": graph.cap_runs * sizeof(GraphRun) + graph.pool.cap * 8 + graph.heads.critical.cap * 16
             + graph.heads.front.cap * 8,
-            "ids": ids,
+            "ids": graph.index.memory(),
             "operations": self.cap_runs * sizeof(OpRun),
             "content": self.pool[0].cap + self.pool[1].cap + self.pool[2].cap,
         }

@@ -18,7 +18,8 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from egwalker.cycore.graph cimport Graph, GraphRun, Parts
+from egwalker.cycore.diff cimport Parts, compare
+from egwalker.cycore.graph cimport Graph, GraphRun
 from egwalker.cycore.mem cimport Ints, assign, push, reserve
 from egwalker.cycore.oplog cimport DELETE, OpLog, OpRun, step_of
 
@@ -198,7 +199,7 @@ cdef class Order:
             return self.gather_rows(self.top, self.graph.n, new)
         memset(&parts, 0, sizeof(parts))
         try:
-            self.graph.compare(self.heads.at, self.heads.n, wanted.at, wanted.n, &parts)
+            compare(self.graph, self.heads.at, self.heads.n, wanted.at, wanted.n, &parts)
             for i in range(parts.n):
                 if parts.at[i].side == 2:
                     self.gather_rows(parts.at[i].start, parts.at[i].end, new)
@@ -340,7 +341,7 @@ cdef class Order:
                 length += self.order.at[i].end - self.order.at[i].start
                 i += 1
             run = &self.graph.run[lead]
-            yield Group(self.graph._names[run.agent], run.seq, length, run.clock, tuple(ranges))
+            yield Group(self.graph.index.names[run.agent], run.seq, length, run.clock, tuple(ranges))
 
     def copy(self, Graph graph not None):
         """The same of a copy of the graph. O(stretches)."""
@@ -410,7 +411,7 @@ def check_operations(OpLog log not None, ranges):
             seq = graph.run[row].seq + (lo - graph.run[row].lv)
             if run.kind >= DELETE or run.pos + step_of(run.kind) * (lo - run.lv) != seq or (hi - lo > 1 and step_of(run.kind) != 1):
                 raise DecodeError(
-                    f"event {graph._names[graph.run[row].agent]}:{seq} is no operation, which is inserted at the position {seq}"
+                    f"event {graph.index.names[graph.run[row].agent]}:{seq} is no operation, which is inserted at the position {seq}"
                 )
             lo = hi
             if lo == graph.run_end(row):

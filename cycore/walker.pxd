@@ -1,7 +1,8 @@
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
-from egwalker.cycore.graph cimport Graph, Part, Parts
+from egwalker.cycore.diff cimport Part, Parts
+from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport Heads, Ints, Span, Spans
 from egwalker.cycore.oplog cimport OpLog
 from egwalker.cycore.rope cimport Rope

@@ -18,7 +18,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memset
 
-from egwalker.cycore.graph cimport Graph, Part
+from egwalker.cycore.diff cimport Part, compare
+from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport (
     Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
 )
@@ -119,7 +120,7 @@ cdef class Walker:
         self.n_out = 0
         self.n_window = 0
         self.n_pieces = 0
-        self.graph.compare(a, na, b, nb, &self.parts)
+        compare(self.graph, a, na, b, nb, &self.parts)
         self.heads.critical.n = 0
         assign(&self.heads.front, self.parts.head.at, self.parts.head.n)
         for i in range(self.parts.n):

@@ -100,7 +100,7 @@ class Chat:
         before = doc.content
         change = doc.receive(runs)
         expect("content after a delivery", doc.content, apply_edits(before, change.edits))
-        self.longest = max(self.longest, len(doc._main.live))
+        self.longest = max(self.longest, len(doc._replica.main.live))
         if self.rng.random() < 0.02:
             doc._check()
 

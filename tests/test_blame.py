@@ -139,7 +139,7 @@ class TestTimeline:
     def test_traces(self, traces_folder: Path, name: str) -> None:
         """At every row's end and within it, against the heads of the rows."""
         doc = json_history.loads(trace(traces_folder, name).read_bytes(), agent="reader").document
-        graph = doc._log.graph
+        graph = doc._replica.log.graph
         rng = Random(name)
         heads: set[int] = set()
         for run in graph.runs():

@@ -502,7 +502,7 @@ class TestDamage:
 
     def test_content_that_the_history_does_not_make(self, run: Runner) -> None:
         doc = document("a.json", "alice", "hello")
-        log, summary = doc._history(), encoding.parse(doc.encode()).summary
+        log, summary = doc._replica.whole(), encoding.parse(doc.encode()).summary
         data = encoding.encode_document(log, bytes.fromhex(doc.id), summary, "jello")
         Path("a.egw").write_bytes(egw_records.frame_file(bytes(8), data))
         assert "from element 0 on" in run.refused("verify", "a.egw")

@@ -139,12 +139,12 @@ def test_closed() -> None:
 def test_forgotten_cursors_cost_nothing() -> None:
     doc = document("abc")
     cursor = doc.cursor(2)
-    assert len(doc._cursors) == 1
+    assert len(doc._feed.cursors) == 1
     del cursor
     gc.collect()
-    assert len(doc._cursors) == 0
+    assert len(doc._feed.cursors) == 0
     doc.insert(0, "x")
-    assert not doc._observed
+    assert not doc._feed.watched
 
 
 def test_a_with_block_closes_it() -> None:

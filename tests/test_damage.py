@@ -44,7 +44,7 @@ def no_hang() -> Iterator[None]:
 
 def state(doc: Document) -> tuple[object, ...]:
     """What a failure must leave as it was."""
-    return doc.id, doc.content, doc.version, doc.version_vector, doc.pending, len(doc._history())
+    return doc.id, doc.content, doc.version, doc.version_vector, doc.pending, len(doc._replica.whole())
 
 
 def check_offset(error: DecodeError, data: bytes) -> None:

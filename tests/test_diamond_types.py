@@ -52,7 +52,7 @@ ID = "0123456789abcdef" * 2
 
 def held(doc: Document) -> dict[Any, Any]:
     """A document's history: by id of each event its parents, what it does, the position, what it inserts."""
-    log, found = doc._history(), {}
+    log, found = doc._replica.whole(), {}
     for run in log.graph.runs():
         parents = frozenset(log.graph.ids(run.parents))
         for op in log.ops(run.start, run.end):
@@ -185,9 +185,9 @@ class TestRoundTrip:
         doc = world(seed)
         version = rng.choice([run.parents for run in doc.history()])
         part = Document("text", agent="part")
-        lvs = [doc._log.graph.lv(*ident) for ident in version]
-        past = [lv for lv in range(len(doc._log)) if doc._log.graph.contains(lvs, lv)]
-        log, seen = doc._log, set(past)
+        lvs = [doc._replica.log.graph.lv(*ident) for ident in version]
+        past = [lv for lv in range(len(doc._replica.log)) if doc._replica.log.graph.contains(lvs, lv)]
+        log, seen = doc._replica.log, set(past)
         part.receive(
             run
             for run in doc.history()
@@ -840,7 +840,7 @@ def trace(folder: Path, name: str) -> bytes:
 
 
 def events(doc: Document) -> Any:
-    for op in doc._log.ops():
+    for op in doc._replica.log.ops():
         for i in range(op.length):
             yield op.kind, op.pos + op.step * i, op.content[i : i + 1]
 

@@ -337,6 +337,16 @@ class TestBranch:
         assert (str(then), len(then), then.version) == ("a", 1, (("alice", 0),))
         assert then.document is alice
 
+    def test_is_read_as_a_document_is(self) -> None:
+        alice, _ = replicas("a\N{PILE OF POO}b")
+        branch = alice.branch()
+        alice.delete(0, 3)
+        assert branch.slice(1, 3) == "\N{PILE OF POO}b"
+        assert (branch.to_utf16(2), branch.from_utf16(3)) == (3, 2)
+        assert (branch.to_utf8(2), branch.from_utf8(5)) == (5, 2)
+        with pytest.raises(PositionError):
+            branch.slice(1, 4)
+
     def test_edits_come_after_its_version(self) -> None:
         alice, _ = replicas("ab")
         alice.insert(2, "c")

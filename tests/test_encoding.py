@@ -488,11 +488,11 @@ def test_what_was_deleted_takes_no_room() -> None:
 
 def claiming(doc: Document, content: Any) -> bytes:
     """The document with another content than its own, every checksum right."""
-    log = doc._history()
+    log = doc._replica.whole()
     summary = encoding.Summary(
-        doc.kind, len(log), encoder.agents(log), log.graph.version_vector(), doc._main.ids
+        doc.kind, len(log), encoder.agents(log), log.graph.version_vector(), doc._replica.main.ids
     )
-    return encoding.encode_document(log, bytes.fromhex(doc.id), summary, doc._pack(content))
+    return encoding.encode_document(log, bytes.fromhex(doc.id), summary, doc._type.pack(content))
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -674,10 +674,10 @@ def test_an_id_from_the_first_event() -> None:
     for _ in range(5):
         doc = Document(agent="reader")
         doc.receive(runs(generate.causal_order(rng, world.txns)))
-        ids.add(derived_id("text", doc._log))
+        ids.add(derived_id("text", doc._replica.log))
     assert len(ids) == 1
-    assert derived_id("list", doc._log) not in ids
-    assert derived_id("text", Document()._log) is None
+    assert derived_id("list", doc._replica.log) not in ids
+    assert derived_id("text", Document()._replica.log) is None
 
 
 # --- branches that were there before ------------------------------------------------------------------------
@@ -713,7 +713,7 @@ def test_a_keystroke_is_small(agent: str | None) -> None:
             else:
                 doc.insert(at, "k")
             assert len(doc.encode(since=before)) <= 32
-            log = doc._log
+            log = doc._replica.log
             run = encoder.write_run(log, len(log) - 1, len(log), names, numbers, expected)
             assert run is not None
             assert 1 + len(run) + 4 <= 12

@@ -150,5 +150,5 @@ def test_both_languages_agree_on_every_step(node: str, seed: int) -> None:
 
 def uncompressed(document: Document) -> bytes:
     """All of a document's events as an update of which nothing is compressed."""
-    log = document._history()
+    log = document._replica.whole()
     return encode_update(log, bytes.fromhex(document.id), [(0, len(log))], compressed=False)

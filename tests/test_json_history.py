@@ -53,7 +53,7 @@ def encoded(history: object) -> bytes:
 
 def held(doc: Document) -> object:
     """A document's history, whatever pieces its runs are in."""
-    log = doc._log
+    log = doc._replica.log
     events = []
     for run in doc.history():
         parents = run.parents

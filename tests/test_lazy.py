@@ -35,12 +35,12 @@ class Twins:
         assert self.eager.history() == Document.decode(doc.encode(content=False)).history()
         self.both = self.lazy, self.eager
         assert self.is_lazy()
-        assert self.eager._older is None
+        assert self.eager._replica.unread is None
         self.seen: tuple[list[Change], list[Change]] = ([], [])
         self.mirror: Any = None
 
     def is_lazy(self) -> bool:
-        return self.lazy._older is not None
+        return self.lazy._replica.unread is not None
 
     def watch(self) -> None:
         for doc, seen in zip(self.both, self.seen, strict=True):
@@ -153,7 +153,7 @@ def wrong(rng: Random, twins: Twins, world: generate.World) -> None:
 
 def beside(rng: Random, twins: Twins, world: generate.World) -> None:
     """Somebody who had what was opened, and nothing of what came since, is concurrent with that alone."""
-    opened = twins.lazy._older
+    opened = twins.lazy._replica.unread
     assert opened is not None
     base = Document.decode(opened.data, agent="reader")
     agent = f"beside{rng.random()}"
@@ -245,6 +245,14 @@ def verified(rng: Random, twins: Twins, world: generate.World, base: Document) -
     twins.do(lambda doc: doc.verify())
 
 
+def told_all(rng: Random, twins: Twins, world: generate.World, base: Document) -> None:
+    vector = base.version_vector
+    for agent in rng.sample(list(vector), rng.randint(1, len(vector))):
+        del vector[agent]
+    twins.do(lambda doc: doc.history(vector or None))
+    twins.do(lambda doc: doc.encode(since=vector or None))
+
+
 def sent(rng: Random, twins: Twins, world: generate.World, base: Document) -> None:
     twins.do(lambda doc: doc.encode(since=base.version_vector))
 
@@ -261,14 +269,11 @@ def received_again(rng: Random, twins: Twins, world: generate.World, base: Docum
         concurrent,
         merged,
         applied,
-        waiting,
         past,
         branched,
-        told,
         compared,
-        forked,
         verified,
-        sent,
+        told_all,
         received_again,
     ],
 )
@@ -292,6 +297,64 @@ def test_what_needs_the_history(
 
 
 @pytest.mark.parametrize("kind", ["text", "list"])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("act", [waiting, told, sent, forked])
+def test_what_is_after_it_needs_no_history(
+    act: Callable[[Random, Twins, generate.World, Document], None], kind: str, seed: int
+) -> None:
+    rng = Random(seed)
+    base = source(kind, rng)
+    twins = Twins(base, agent=rng.choice(("me", "ann")))
+    world = generate.World(rng, values=kind == "list", odd=True)
+    if seed:
+        twins.watch()
+    for _ in range(rng.randint(0, 8)):
+        rng.choice(NEEDS_NO_HISTORY)(rng, twins, world)
+    act(rng, twins, world, base)
+    for _ in range(6):
+        rng.choice(SEQUENTIAL)(rng, twins, world)
+    assert twins.is_lazy()
+    twins.compare_all()
+
+
+@pytest.mark.parametrize("kind", ["text", "list"])
+def test_a_fork_reads_it_itself(kind: str) -> None:
+    base = source(kind, Random(kind))
+    doc = Document.decode(base.encode(), agent="me")
+    doc.insert(0, base.content[:1])
+    fork = doc.fork("fork")
+    fork.insert(len(fork), base.content[:1])
+    assert fork.history() != doc.history()
+    assert fork._replica.unread is None
+    doc.merge(fork)
+    assert doc.content == fork.content
+    for one in doc, fork:
+        one.verify()
+        one._check()
+
+
+@pytest.mark.parametrize("kind", ["text", "list"])
+def test_what_waits_when_the_history_is_read(kind: str) -> None:
+    """It goes on waiting, and so does who types beside others."""
+    base = source(kind, Random(kind))
+    element = base.content[:1] or ("x" if kind == "text" else [1])
+    doc = Document.decode(base.encode(), agent="me")
+    doc.insert(0, element)
+    doc.receive(runs([Txn("other", 0, base.version, ((len(base), 0, element),))]))
+    doc.insert(1, element)
+    first = Txn("late", 0, base.version, ((0, 0, element),))
+    doc.receive(runs([Txn("late", 1, (("late", 0),), ((0, 0, element),))]))
+    doc.checkout([])
+    doc.insert(2, element)
+    assert doc.pending == 1
+    assert [group.length for group in doc.groups() if group.agent == "me"] == [3]
+    doc.receive(runs([first]))
+    assert (doc.pending, len(doc)) == (0, len(base) + 6)
+    doc.verify()
+    doc._check()
+
+
+@pytest.mark.parametrize("kind", ["text", "list"])
 def test_seqs_go_on(kind: str) -> None:
     """Whoever opens the document again under the same name never uses a seq again."""
     rng = Random(kind)
@@ -308,7 +371,7 @@ def test_seqs_go_on(kind: str) -> None:
         assert not new & used
         used |= new
         doc = Document.decode(doc.encode(deleted=i % 4 != 3), agent="ann")
-        assert doc._older is not None
+        assert doc._replica.unread is not None
     doc.verify()
     doc._check()
 
@@ -318,7 +381,7 @@ def test_seqs_go_on_behind_holes() -> None:
     doc.receive(runs([Txn("ann", 7, (), ((0, 0, "abc"),)), Txn("ann", 2, (("ann", 9),), ((0, 0, "x"),))]))
     again = Document.decode(doc.encode(), agent="ann")
     again.insert(0, "!")
-    assert again._older is not None
+    assert again._replica.unread is not None
     assert again.version_vector == {"ann": [(2, 3), (7, 11)]}
     doc.merge(again)
     assert doc.content == again.content == "!xabc"
@@ -329,7 +392,7 @@ def test_an_empty_document_becomes_what_comes(kind: str) -> None:
     base = source(kind, Random(kind))
     doc = Document(kind, agent="me")
     change = doc.apply(base.encode())
-    assert doc._older is not None
+    assert doc._replica.unread is not None
     assert (change.before, change.after, change.local) == ((), base.version, False)
     assert apply_edits(base.content[:0], change.edits) == base.content
     assert (doc.id, doc.content, doc.version_vector) == (base.id, base.content, base.version_vector)

@@ -73,7 +73,7 @@ def keystrokes(count: int, lag: int, kind: str = "text") -> tuple[Document, Docu
 def test_while_nobody_pauses_nothing_is_walked_again(lag: int, kind: str) -> None:
     for doc in keystrokes(300, lag, kind):
         # All but the beginning and what is just on its way is in one window.
-        assert len(doc._main.live) > 2 * 300 - 3 * lag - 4
+        assert len(doc._replica.main.live) > 2 * 300 - 3 * lag - 4
         doc._check()
 
 
@@ -119,7 +119,7 @@ def test_where_people_type_on_nothing_is_walked_to_and_fro(people: int) -> None:
         if number % 97 == 0:
             typing[number % people].doc._check()
     # The branches get hundreds of events long.
-    moved = sum([one.doc._main.live.moved for one in typing])
+    moved = sum([one.doc._replica.main.live.moved for one in typing])
     assert moved < 10 * sum([len(one.made) for one in typing])
     for i, one in enumerate(typing):
         for k, other in enumerate(typing):
@@ -166,16 +166,16 @@ def all_sent(ann: Document, bob: Document) -> None:
 def test_after_the_last_concurrent_keystroke_it_is_dropped_soon(writer: str) -> None:
     ann, bob = keystrokes(300, 2)
     all_sent(ann, bob)
-    window, taken = len(ann._main.live), ann._main.live.memory()
+    window, taken = len(ann._replica.main.live), ann._replica.main.live.memory()
     assert window > 550
     assert taken < 250 * window
     for number in range(80):
         here = number % 2 == 0 if writer == "both in turn" else writer == "here"
         doc, other = (ann, bob) if here else (bob, ann)
-        assert (len(ann._main.live) > 0) == (number <= 16 + window // 16), f"after {number} more"
+        assert (len(ann._replica.main.live) > 0) == (number <= 16 + window // 16), f"after {number} more"
         doc.insert(number, "x")
         other.merge(doc)
-    assert ann._main.live.memory() < 1 << 17
+    assert ann._replica.main.live.memory() < 1 << 17
     assert str(ann) == str(bob)
     ann._check()
 
@@ -187,14 +187,14 @@ def test_it_is_not_kept_where_a_later_one_would_do() -> None:
     bob.insert(3, "b")
     ann.insert(0, "a")
     ann.merge(bob)
-    assert len(ann._main.live) == 2
+    assert len(ann._replica.main.live) == 2
     for number in range(40):
         bob.insert(number, "b")
         ann.insert(number, "a")
     bob.merge(ann)
     bob.insert(0, "long after " * 10)
     ann.merge(bob)
-    assert len(ann._main.live) == 0
+    assert len(ann._replica.main.live) == 0
     ann._check()
 
 
@@ -213,12 +213,12 @@ def test_who_was_away_since_before_the_window_makes_a_larger_one() -> None:
         bob.insert(number + 2, "B")
         ann.receive(bob.history(before))
         bob.merge(ann)
-    narrow = len(bob._main.live)
+    narrow = len(bob._replica.main.live)
     assert 110 < narrow < 150
     eve.insert(0, "e")
     eve.delete(5, 3)
     bob.merge(eve)
-    assert len(bob._main.live) > narrow
+    assert len(bob._replica.main.live) > narrow
     bob._check()
     for number in range(20):
         eve.insert(number, "E")
@@ -243,12 +243,12 @@ def test_a_large_delivery_is_walked_in_the_order_of_its_branches() -> None:
     cy_runs = [run for part in range(200) for run in pieces_of(cy, "cy", part)]
     dora_runs = [run for part in range(200) for run in pieces_of(dora, "dora", part)]
     ann.receive([run for both in zip(cy_runs, dora_runs, strict=True) for run in both])
-    assert len(ann._main.live) == 0
+    assert len(ann._replica.main.live) == 0
     ann._check()
     ann.insert(5, "?")
     cy.insert(5, "c")
     ann.merge(cy)
-    assert len(ann._main.live) > 400
+    assert len(ann._replica.main.live) > 400
     ann._check()
     cy.merge(ann)
     assert str(cy) == str(ann)
@@ -292,13 +292,13 @@ def test_an_impossible_event_changes_nothing(ops: list[tuple[int, int, str]], ol
 
 def test_forks_and_branches_walk_for_themselves() -> None:
     ann, bob = keystrokes(60, 2)
-    window = len(ann._main.live)
+    window = len(ann._replica.main.live)
     past = ann.version
     fork, branch = ann.fork("cy"), ann.branch()
     ann.insert(0, "a")
     fork.insert(3, "c")
     branch.insert(5, "branch")
-    assert len(ann._main.live) == window + 7
+    assert len(ann._replica.main.live) == window + 7
     bob.insert(2, "b")
     for doc in (fork, ann):
         doc.merge(bob)
@@ -331,7 +331,7 @@ def test_many_heads_made_one_by_one_at_one_place() -> None:
     rng.shuffle(names)
     for name in names:
         doc.receive([Run(name, 0, base.version, ((1, 0, "x" + name[6:]),))])
-    assert len(doc._main.live) > 250
+    assert len(doc._replica.main.live) > 250
     doc._check()
     assert doc.content == "[" + "".join(["x" + name[6:] for name in sorted(names)]) + "]"
 

@@ -32,7 +32,7 @@ def check(doc: Document, sequence: oracle.Sequence, version: oracle.Version, kno
     wanted = [sequence.place(pos, known, now) for pos in range(sequence.size(known) + 1)]
     assert [doc.map_position(pos, version) for pos in range(len(wanted))] == wanted
     # The same by a walk, where there is a live window, too.
-    log = doc._history()
+    log = doc._replica.whole()
     heads = to_local(log.graph, doc.version)
     walked = [
         map_position(log, to_local(log.graph, version), heads, pos, len(doc)) for pos in range(len(wanted))
@@ -84,9 +84,9 @@ class Asking(live.Chat):
             with pytest.raises(VersionError):
                 doc.map_position(0, version)
             return
-        self.mapped += len(doc._main.live) > 0
+        self.mapped += len(doc._replica.main.live) > 0
         check(doc, self.naive, version, known)
-        doc._main.live._check()
+        doc._replica.main.live._check()
 
 
 def test_while_people_type_at_once() -> None:
@@ -135,7 +135,7 @@ def test_the_current_version_takes_no_work(seed: int) -> None:
     document = Document.decode(delivered(Random(seed), "text", world(Random(seed), "text").txns).encode())
     assert document.map_position(len(document), document.version) == len(document)
     assert document.map_position(0, reversed(document.version)) == 0
-    assert document._older is not None
+    assert document._replica.unread is not None
     with pytest.raises(PositionError):
         document.map_position(len(document) + 1, document.version)
     past = document.version_at(document.events - 1)

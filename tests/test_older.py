@@ -550,7 +550,7 @@ def refused(one: Session, message: bytes, text: str = "", error: type[EgwalkerEr
 def start_of(document: Document, number: int = 1, **changed: Any) -> bytes:
     vector = document.version_vector
     summary = encoding.Summary(document.kind, document.events, list(vector), vector, document.version)
-    content = changed.pop("content", document._main.content())
+    content = changed.pop("content", document._replica.main.content())
     doc_id = changed.pop("doc_id", ID)
     blob = encoding.encode_start(bytes.fromhex(doc_id), summary._replace(**changed), content)
     return bytes([START, number]) + blob
@@ -632,7 +632,8 @@ def test_answers_that_are_refused() -> None:
         false = Document(agent="ann" if makes else "bob", id=ID)
         false.insert(0, makes or "abcdefghijklm")
         false.delete(0, 4)
-        blob = encoding.encode_update(false._log, bytes.fromhex(ID), [(0, 17)], encoding.Link(), runs=False)
+        log = false._replica.log
+        blob = encoding.encode_update(log, bytes.fromhex(ID), [(0, 17)], encoding.Link(), runs=False)
         refused(right, past[:2] + varint(0) + blob, text)
     # Impossible, or without parents.
     for run, text in [
@@ -644,9 +645,10 @@ def test_answers_that_are_refused() -> None:
         maker = Document(agent="x", id=ID)
         if run.parents:
             maker.receive([egwalker.Run("ann", 0, (), ((0, 0, "y"),))])
-        maker._log.add(*run)
+        maker._replica.log.add(*run)
         ranges = [(1, 18)] if run.parents else [(0, 17)]
-        blob = encoding.encode_update(maker._log, bytes.fromhex(ID), ranges, encoding.Link(), runs=False)
+        log = maker._replica.log
+        blob = encoding.encode_update(log, bytes.fromhex(ID), ranges, encoding.Link(), runs=False)
         refused(right, past[:2] + varint(0) + blob, text)
     for end in range(2, len(past)):
         _, right, (answer, past) = fetching(server)

@@ -34,6 +34,7 @@ from egwalker.cycore import encoder
 from egwalker.cycore.oplog import OpLog
 from egwalker.kinds import kind_of
 from egwalker.replayed import Checkpoint, thinned
+from egwalker.replica import Replica
 from egwalker.transports.testing import assert_converged
 
 
@@ -204,7 +205,7 @@ def test_undos_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     doc = Document("counter", agent="ann")
     for _ in range(500):
         doc.perform(1)
-    replay = doc._main
+    replay = doc._replica.main
     assert isinstance(replay, engine.Replay)
     assert len(replay._undos) <= 2 * engine.UNDOS + engine.BATCH
     assert len(replay._checkpoints) < 30
@@ -259,7 +260,7 @@ def document_of(provided: Any, agent: str) -> Document:
     """A document of a type that is not registered."""
     kind = kind_of(provided)
     log = OpLog(True)
-    return Document._of(kind, agent, log, kind.checkout(log), "0" * 32)
+    return Document._of(Replica(kind, kind.checkout(log)), agent, "0" * 32)
 
 
 def smuggled(kind: str, runs: list[Run]) -> Document:
@@ -504,7 +505,7 @@ def test_positions_take_a_byte_a_run() -> None:
             bob.merge(doc)
             bob.perform(i)
             doc.merge(bob)
-    columns = encoder.write(doc._log, [(0, len(doc._log))])
+    columns = encoder.write(doc._replica.log, [(0, len(doc._replica.log))])
     assert len(columns.lengths) == 21
     assert len(columns.positions) <= 21
 

@@ -27,6 +27,7 @@ from egwalker.hub import Permission
 from egwalker.links import Channel, Link
 from egwalker.messages import ACK, DONE, FETCH, MAX_MESSAGE, UPDATE, encode_presence
 from egwalker.plugin_manager import manager
+from egwalker.replica import Replica
 from egwalker.session import Greeted, Presence, Session
 from egwalker.transports import aiohttp as transport
 from egwalker.transports.aiohttp import AiohttpTransport, Token, check_name, local_only, setup
@@ -793,16 +794,24 @@ def test_who_asks_for_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method"),
-    [("?at=root", "checkout"), ("/history", "history"), ("/encoded", "encode"), ("/timeline", "_history")],
+    ("path", "owner", "method"),
+    [
+        ("?at=root", Document, "checkout"),
+        ("/history", Document, "history"),
+        ("/encoded", Document, "encode"),
+        ("/timeline", Replica, "whole"),
+    ],
 )
-def test_nobody_waits_for_what_takes_long(path: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_what_takes_long(
+    path: str, owner: type, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer that needs all of a history is not ready yet, and others type, also into that document."""
-    made = getattr(Document, method)
+    made = getattr(owner, method)
     asked, typed = threading.Event(), threading.Event()
 
-    def slowly(document: Document, *arguments: Any) -> Any:
-        if document.content == "hello" and threading.current_thread() is not threading.main_thread():
+    def slowly(document: Document | Replica, *arguments: Any) -> Any:
+        content = document.content if isinstance(document, Document) else document.content()
+        if content == "hello" and threading.current_thread() is not threading.main_thread():
             asked.set()
             assert typed.wait(60), "nobody could type meanwhile"
         return made(document, *arguments)
@@ -813,7 +822,7 @@ def test_nobody_waits_for_what_takes_long(path: str, method: str, monkeypatch: p
             async with link(server.url + "x", ann) as one, link(server.url + "y", bob) as two:
                 ann.insert(0, "hello")
                 await asyncio.gather(one.persisted(), two.synced())
-                monkeypatch.setattr(Document, method, slowly)
+                monkeypatch.setattr(owner, method, slowly)
                 url = server.url.replace("ws:", "http:") + "x"
                 asking = asyncio.create_task(client.get(url + path))
                 assert await asyncio.to_thread(asked.wait, 60), "it is made in the event loop"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -940,7 +940,7 @@ def test_presences_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def history_read(document: Document) -> bool:
-    return document._older is None
+    return document._replica.unread is None
 
 
 @pytest.mark.parametrize("kind", ["text", "list"])
@@ -958,33 +958,42 @@ def test_a_history_that_nobody_lacks_is_not_read(kind: str) -> None:
     assert not history_read(server)
     server.insert(0, more)
     talk(left, right)
+    assert not history_read(server)
+    a.merge(beside(a))
+    talk(left, right)
     assert history_read(server)
     assert server.content == a.content
 
 
-def test_a_damaged_history_is_this_ends_fault() -> None:
+def beside(document: Document) -> Document:
+    """A replica of somebody who knew nothing of what is in the document."""
+    found = Document(document.kind, agent="eve", id=ID)
+    found.insert(0, "!" if document.kind == "text" else ["!"])
+    return found
+
+
+def test_a_damaged_history_is_this_ends_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     a = Document(agent="ann", id=ID)
     a.insert(0, "hello " * 50)
     data = a.encode()
     b = Document.decode(data, agent="bob")
-    assert b._older is not None
+    assert b._replica.unread is not None
     a.insert(0, "x")
+    monkeypatch.setattr("egwalker.replica.log_of", broken)
     for greet_first in True, False:
         server = Document.decode(data, agent="server")
-        assert server._older is not None
-        monkey: Callable[[encoding.Encoded], Any] = broken
-        server._read_log = monkey  # type: ignore[assignment, method-assign]
+        assert server._replica.unread is not None
         left, right = Session(Document(id=ID) if greet_first else a), Session(server)
         if not greet_first:
             talk(left, right)
             assert server.content == a.content
-            server.insert(0, "y")
+            a.merge(beside(a))
         talk(left, right)
         assert right.closed is not None
         assert left.closed is not None
 
 
-def broken(_: encoding.Encoded) -> Any:
+def broken(kind: object, encoded: object) -> None:
     raise DecodeError("damaged")
 
 

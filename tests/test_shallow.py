@@ -34,6 +34,7 @@ from egwalker.messages import (
     UPDATE,
     Reader,
 )
+from egwalker.receiving import Incoming
 from egwalker.session import Closed, Session
 from egwalker.versions import Version, VersionVector, joined, subtract
 
@@ -64,7 +65,7 @@ def read_past(document: Document, messages: list[bytes], into: Document) -> None
         chunk = encoding.parse_linked(message[reader.at :], bytes.fromhex(ID), link)
         assert list(chunk.chunks) == [encoding.HISTORY]
         before = into._events()
-        into._apply(chunk)
+        Incoming(into._type, chunk).enter(into._replica)
         assert expected is None or expected - (into._events() - before) == remaining
         expected = remaining
     assert not expected
@@ -119,7 +120,8 @@ def test_a_start_and_what_came_after(kind: str, lazy: bool) -> None:
                 at = Reader(message, 2)
                 if message[0] == BACKLOG:
                     at.number()
-                reader._apply(encoding.parse_linked(message[at.at :], bytes.fromhex(ID), link))
+                chunk = encoding.parse_linked(message[at.at :], bytes.fromhex(ID), link)
+                Incoming(reader._type, chunk).enter(reader._replica)
         assert reader.content == document.content
         assert reader.version_vector == document.version_vector
     assert shapes == {(True, False), (True, True), (False, True)}
@@ -237,7 +239,8 @@ def test_large_values() -> None:
     for message in past:
         at = Reader(message, 2)
         at.number()
-        reader._apply(encoding.parse_linked(message[at.at :], bytes.fromhex(ID), link))
+        chunk = encoding.parse_linked(message[at.at :], bytes.fromhex(ID), link)
+        Incoming(reader._type, chunk).enter(reader._replica)
     assert reader.content == document.content
 
 
@@ -279,7 +282,7 @@ def test_history_from_as_far_back_as_asked() -> None:
         reader = Document(agent="eve", id=ID)
         answers: list[list[bytes]] = []
         while heads:
-            graph = document._log.graph
+            graph = document._replica.log.graph
             some = rng.choices(range(max(graph.lv(*head) for head in heads) + 1), k=rng.randint(1, 3))
             wanted = graph.ids(set(some))
             # Also on a link that the version did not come over.
@@ -410,7 +413,7 @@ def test_a_reader_who_takes_no_edits() -> None:
 
 def test_vectors_of_versions() -> None:
     document = written(Random(5))
-    graph = document._log.graph
+    graph = document._replica.log.graph
     for end in range(len(graph)):
         vector = shallow.vector_before(graph, end)
         assert vector == joined(vector, {})

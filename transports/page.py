@@ -331,7 +331,7 @@ def timeline(document: Document) -> dict[str, Any]:
     O(runs).
     """
     with document._lock:
-        runs = [(run.agent, run.end - run.start) for run in document._history().graph.runs()]
+        runs = [(run.agent, run.end - run.start) for run in document._replica.whole().graph.runs()]
     numbers: dict[str, int] = {}
     parts: list[list[int]] = []
     for agent, length in runs:

@@ -51,7 +51,7 @@ class LiveKeystroke:
 
     def track_window(self, _typed: int) -> int:
         """What the document keeps of the window, in bytes."""
-        return int(self.ann._main.live.memory())
+        return int(self.ann._replica.main.live.memory())
 
     track_window.unit = "bytes"  # type: ignore[attr-defined]
 
@@ -62,7 +62,7 @@ def type_one(document: Document, pos: int, what: str) -> Run:
     Who types on follows nothing but what they typed, and means the place that it has there: the parents are
     not all that the document has then, nor is the position the one in it.
     """
-    log = document._history()
+    log = document._replica.whole()
     lv = len(log)
     document.insert(pos, what)
     graph = log.graph

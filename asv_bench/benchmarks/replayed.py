@@ -79,6 +79,6 @@ class MapOperation:
 
     def track_memory(self, _cache: Any, _operations: int) -> int:
         """Of the order and the checkpoints, in bytes."""
-        return sum(self.document._main.memory().values())
+        return sum(self.document._replica.main.memory().values())
 
     track_memory.unit = "bytes"  # type: ignore[attr-defined]

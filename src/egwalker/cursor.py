@@ -44,7 +44,7 @@ class Cursor:
         self._moved = True  # since it last edited
         with document._lock:
             self.move(at)
-            document._watch(self)
+            document._feed.follow(self)
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +72,7 @@ class Cursor:
             self._check_open()
             if not 0 <= to <= len(document):
                 raise PositionError(f"position {to} is not within 0..{len(document)}")
-            document._main.caret.leave(self._position)
+            document._replica.main.caret.leave(self._position)
             self._position = to
             self._moved = True
 
@@ -83,8 +83,8 @@ class Cursor:
             self._check_open()
             self._edits()
             at = self._position
-            self._position = at + document._insert(at, content)
-        document._deliver()
+            self._position = at + document._replica.insert(document._agent, at, content)
+        document._feed.deliver()
 
     def backspace(self, n: int = 1) -> None:
         """Delete `n` elements before the cursor. `PositionError` if there are fewer."""
@@ -97,8 +97,8 @@ class Cursor:
                     f"there are {self._position} elements before the cursor, not {n} to delete"
                 )
             self._edits()
-            document._delete(self._position - n, n)
-        document._deliver()
+            document._replica.delete(document._agent, self._position - n, n)
+        document._feed.deliver()
 
     def delete(self, n: int = 1) -> None:
         """Delete `n` elements behind the cursor. `PositionError` if there are fewer."""
@@ -110,14 +110,14 @@ class Cursor:
             if not 0 <= n <= rest:
                 raise PositionError(f"there are {rest} elements behind the cursor, not {n} to delete")
             self._edits()
-            document._delete(self._position, n)
-        document._deliver()
+            document._replica.delete(document._agent, self._position, n)
+        document._feed.deliver()
 
     def close(self) -> None:
         """Stop following the document. The cursor edits and moves no more; its last position stays."""
         with self._document._lock:
             self._open = False
-            self._document._unwatch(self)
+            self._document._feed.unfollow(self)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -126,7 +126,7 @@ class Cursor:
     def _edits(self) -> None:
         """It is about to edit."""
         if self._moved:
-            self._document._main.caret.close()
+            self._document._replica.main.caret.close()
             self._moved = False
 
     def _follow(self, edits: tuple[Edit, ...]) -> None:

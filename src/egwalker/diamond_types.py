@@ -34,6 +34,7 @@ from egwalker.dt_writer import Writer
 from egwalker.identity import derived_id, digest
 from egwalker.json_history import Loaded, first_bad, no_progress
 from egwalker.plugin_manager import document_type
+from egwalker.replica import Replica
 from egwalker.txns import STRIDE, Progress
 from egwalker.types import DEFAULT_KIND
 from egwalker.versions import Run, check_id, format_version, ranges_since
@@ -75,7 +76,7 @@ def loads(data: bytes, agent: str | None = None, progress: Progress = no_progres
     except EgwalkerError as error:
         fail(reader.offset_of_op(first_bad(found, log)), str(error))
     matches = compare(reader, log, main)
-    return Loaded(Document._of(found, agent, log, main, identity(reader.doc_id, log)), matches)
+    return Loaded(Document._of(Replica(found, main), agent, identity(reader.doc_id, log)), matches)
 
 
 def identity(stored: str | None, log: OpLog) -> str | None:
@@ -113,7 +114,7 @@ def dumps(document: Document, since: Mapping[str, Iterable[tuple[int, int]]] | N
     if document.kind != DEFAULT_KIND:
         raise KindError(f"Diamond Types keeps text, not documents of kind {document.kind!r}")
     with document._lock:
-        log = document._history()
-        document._check_kept()
+        log = document._replica.whole()
+        document._replica.check_kept()
         ranges = [(0, len(log))] if since is None else ranges_since(log.graph, since)
         return Writer(log, ranges, document.id).encode()

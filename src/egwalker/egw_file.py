@@ -259,7 +259,7 @@ class EgwFile:
             if document._lock._is_owned() or not document._lock.acquire(blocking=False):  # type: ignore[attr-defined]
                 return None
             try:
-                few = document._older is None and 0 < document._events() - self._stored.events <= FEW
+                few = 0 < document._events() - self._stored.events <= FEW
                 if not few or document.id != self._id:
                     return None
                 data, held = document.encode(since=self._stored.vector), Held.by(document)

@@ -10,6 +10,7 @@ from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.oplog import OpLog
 from egwalker.document import Document
 from egwalker.plugin_manager import document_type
+from egwalker.replica import Replica
 
 TEXT = "text"
 
@@ -45,7 +46,7 @@ def imported_text(text: str, agent: str | None = None) -> Document:
     log.add(f"import-{doc_id[:16]}", 0, (), [(0, 0, text)])
     main = Checkout(log)
     main.merge()
-    return Document._of(kind, agent, log, main, doc_id)
+    return Document._of(Replica(kind, main), agent, doc_id)
 
 
 def digest(*parts: str) -> str:

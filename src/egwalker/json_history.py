@@ -24,6 +24,7 @@ from egwalker.document import Document
 from egwalker.identity import derived_id
 from egwalker.kinds import Kind
 from egwalker.plugin_manager import document_type
+from egwalker.replica import Replica
 from egwalker.traces import is_trace, read_trace
 from egwalker.txns import Progress, TxnReader
 from egwalker.types import DEFAULT_KIND
@@ -57,8 +58,8 @@ def dumps(document: Document) -> bytes:
     """
     out = io.BytesIO()
     with document._lock:
-        log, unpack = document._history(), document._type.unpack
-        document._check_kept()
+        log, unpack = document._replica.whole(), document._type.unpack
+        document._replica.check_kept()
         about = {"kind": document.kind, "id": document.id, "endContent": document.content}
         out.write(to_json(about)[:-1] + b',"txns":[')
         for run in log.graph.runs():
@@ -118,7 +119,7 @@ def loads(data: bytes, agent: str | None = None, progress: Progress = no_progres
     except EgwalkerError as error:
         txn = bisect_right(reader.starts, first_bad(found, log)) - 1
         raise DecodeError(f"txn {txn}: {'patches' if lossy else 'ops'}: {error}") from error
-    document = Document._of(found, agent, log, main, read_id(history) or derived_id(kind, log))
+    document = Document._of(Replica(found, main), agent, read_id(history) or derived_id(kind, log))
     return Loaded(document, compare(document, history, may_differ=lossy))
 
 
@@ -207,7 +208,7 @@ def compare(document: Document, history: dict[str, Any], may_differ: bool) -> bo
         wanted = document._type.pack(history["endContent"])
     except EgwalkerError as error:
         raise DecodeError(f"endContent: {error}") from error
-    found = document._sequence().content()
+    found = document._replica.sequence().content()
     if wanted == found:
         return True
     if len(wanted) != len(found):

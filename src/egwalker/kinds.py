@@ -6,11 +6,12 @@ applying operations in the total order.
 """
 
 import json
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from typing import Any, NoReturn
 
 from egwalker.cycore.checkout import Checkout
-from egwalker.cycore.errors import ContentError, KindError, OperationError
+from egwalker.cycore.errors import ContentError, DecodeError, KindError, OperationError
 from egwalker.cycore.oplog import OpLog
 from egwalker.events import Edit
 from egwalker.json_values import there_and_back
@@ -155,3 +156,18 @@ Kind = Sequence | Replayed
 def kind_of(provided: SequenceType | ReplayedType) -> Kind:
     """The kind of documents that a plugin's type is for: replayed if it has `apply`."""
     return Replayed(provided) if isinstance(provided, ReplayedType) else Sequence(provided)
+
+
+def check_values(kind: Kind, contents: Iterable[Packed]) -> None:
+    """`DecodeError` for values that came and that the kind does not let in: the engine takes any text."""
+    if not kind.values:
+        return
+    for texts in contents:
+        # A few at a time: as objects they take far more memory.
+        for start in range(0, len(texts), 256):
+            some = texts[start : start + 256]
+            try:
+                if kind.pack(kind.unpack(some)) != some:
+                    raise ContentError("a value is not written as it should be")
+            except (ValueError, RecursionError) as error:
+                raise DecodeError(f"the content is not of kind {kind.name!r}: {error}") from error

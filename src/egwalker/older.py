@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 from egwalker import encoding
 from egwalker.cycore.errors import DecodeError, HistoryError, PendingError, SyncError
+from egwalker.kinds import check_values
 from egwalker.messages import FETCH, MAX_FETCH, MAX_HEADS, encode_ids
+from egwalker.receiving import Incoming, length_of, receive, unpacked_run
+from egwalker.replica import Replica, begun_after
 from egwalker.versions import covers, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from egwalker.cycore.decoder import History
-    from egwalker.document import Document, PackedRun
+    from egwalker.cycore.columns import PackedRun
+    from egwalker.document import Document
     from egwalker.events import Change
     from egwalker.messages import Reader
     from egwalker.session import Accept
@@ -35,7 +38,7 @@ class Answer:
         self.summary = summary
         self.content = content
         self.left = left  # events still to come
-        self.past: list[History | PackedRun] = []
+        self.past: list[Incoming] = []
         self.link = encoding.Link()
 
 
@@ -69,15 +72,19 @@ class Older:
 
     def take(self, encoded: encoding.Encoded) -> Change:
         """Bring in an update. It waits if it needs older history."""
-        document = self.document
-        late: list[PackedRun] = []
-        change = document._apply(encoded, self._accept, late)
-        if late:
-            if self.late + sum(map(length_of, late)) > document._pending_limit:
-                raise PendingError(f"more than {document._pending_limit} events would wait for older history")
-            self._tried = document.start
-            self._late.append(late)
-        return change
+        replica = self.document._replica
+        incoming = Incoming(replica.kind, encoded)
+        if self._accept is not None:
+            self._accept([unpacked_run(replica.kind, run) for run in incoming.runs()])
+        try:
+            return incoming.enter(replica)
+        except HistoryError:
+            limit = replica.pending_limit
+            if self.late + len(incoming) > limit:
+                raise PendingError(f"more than {limit} events would wait for older history") from None
+        self._tried = replica.start
+        self._late.append(incoming.runs())
+        return replica.tell((), replica.version, local=False)
 
     def retry(self) -> None:
         """Bring in what was late, if the document begins earlier by now."""
@@ -87,7 +94,7 @@ class Older:
         self._tried = self.document.start
         for runs in late:
             try:
-                self.document._receive(runs)
+                receive(self.document._replica, runs)
             except HistoryError:
                 self._late.append(runs)
 
@@ -107,7 +114,7 @@ class Older:
         if self._apart is not None:
             self._asked = self._apart
         elif (self._late or self.all_wanted) and self.document.start:
-            graph = self.document._log.graph
+            graph = self.document._replica.log.graph
             self._asked = encoding.Summary(
                 self.document.kind, graph.base, [], joined(graph.base_vector(), {}), self.document.start
             )
@@ -123,9 +130,9 @@ class Older:
     def _wanted(self) -> set[Id]:
         """The parents before the document's beginning of what is late; none if the root is one of them."""
         document = self.document
-        graph = document._log.graph
+        graph = document._replica.log.graph
         wanted: set[Id] = set()
-        waiting = [entry.run for entry in document._pending._waiting.values()]
+        waiting = [entry.run for entry in document._replica.pending._waiting.values()]
         for run in [*(run for runs in self._late for run in runs), *waiting]:
             parents: Iterable[Id] = run[2]
             if graph.has(run[0], run[1]):
@@ -154,7 +161,7 @@ class Older:
             raise SyncError(f"START is of a document of kind {encoded.kind!r:.80}")
         summary, content = encoded.summary, encoded.content(document._type.values)
         assert content is not None
-        document._check_values([content])
+        check_values(document._type, [content])
         if not summary.events and content:
             raise DecodeError("the root has content")
         if len(summary.frontier) > MAX_HEADS:
@@ -163,8 +170,9 @@ class Older:
             self.start_due = False
             if not summary.events:
                 raise SyncError("START is nothing to begin with")
-            if is_empty(document):
-                return document._begin_after(summary, content)
+            if document._replica.blank:
+                main = begun_after(document._type, summary, content)
+                return document._begin(Replica(document._type, main))
             if not covers(document.version_vector, summary.vector):
                 self._apart = summary
             return None
@@ -187,14 +195,8 @@ class Older:
         remaining = reader.number()
         blob = reader.data[reader.at :]
         encoded = encoding.parse_linked(blob, bytes.fromhex(document._id), answer.link)
-        found: History | PackedRun
-        if encoding.RUN in encoded.chunks:
-            found = encoded.run(document._type.values)
-            document._check_values([content for _, _, content in found[3]])
-            events = length_of(found)
-        else:
-            found = document._decoded(encoded)
-            events = len(found)
+        found = Incoming(document._type, encoded)
+        events = len(found)
         if remaining != answer.left - events:
             raise SyncError(f"{remaining} events are said to remain, of {answer.left} less {events}")
         answer.past.append(found)
@@ -218,26 +220,16 @@ class Older:
             # Else somebody else has brought it meanwhile.
             if answer.summary.frontier == asked.frontier and (self._late or self.all_wanted):
                 raise SyncError("no older history came, though there is some")
-            document._deepen(answer.summary, answer.content, answer.past)
+            document._replica.deepen(answer.summary, answer.content, answer.past)
         self.retry()
 
-    def _take_apart(self, found: History | PackedRun) -> None:
+    def _take_apart(self, found: Incoming) -> None:
         """Bring in all that came before the version which this document could not begin at."""
-        runs = [found] if isinstance(found, tuple) else found.runs()
+        runs = found.runs()
         if self._accept is not None:
-            self._accept([self.document._unpacked(run) for run in runs])
+            self._accept([unpacked_run(self.document._type, run) for run in runs])
         try:
-            self.document._receive(runs)
+            receive(self.document._replica, runs)
         except HistoryError:
             self._tried = self.document.start
             self._late.append(runs)
-
-
-def is_empty(document: Document) -> bool:
-    """Whether a document may begin anywhere: it has no events, and no branches hold its log."""
-    return not (document._events() or document._pending.events or document._branches)
-
-
-def length_of(run: PackedRun) -> int:
-    """How many events a run has."""
-    return sum([deleted + len(content) for _, deleted, content in run[3]])

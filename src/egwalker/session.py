@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from egwalker import encoding
 from egwalker.cycore.columns import varint
+from egwalker.cycore.diff import diff
 from egwalker.cycore.errors import DecodeError, EgwalkerError, IdentityError, KindError, SyncError
 from egwalker.cycore.oplog import OpLog
 from egwalker.document import Document
@@ -46,9 +47,10 @@ from egwalker.messages import (
     encode_presence,
     encode_vector,
 )
-from egwalker.older import Older, is_empty
+from egwalker.older import Older
+from egwalker.replica import empty
 from egwalker.shallow import encoded_start, latest_start
-from egwalker.versions import Run, VersionVector, covers, joined, ranges_since, to_local
+from egwalker.versions import Run, VersionVector, covers, joined, to_local
 
 T = TypeVar("T")
 
@@ -344,7 +346,7 @@ class Session:
                 self._note_identity()
             # What is held is the document's already: who may not read it has to send all.
             vector = document.version_vector if self.can_read else {}
-            self._older.start_due = self._shallow and document._type.positions and is_empty(document)
+            self._older.start_due = self._shallow and document._type.positions and document._replica.blank
         flags = BLANK * self._hello_blank | DURABLE * self._durable | READ_ONLY * (not self.can_write)
         flags |= NO_ACKS * (not self._acks)
         flags |= SHALLOW * self._older.start_due
@@ -369,7 +371,7 @@ class Session:
         """What HELLO says of the document, and what both ends go by."""
         document = self.document
         self._hello_id = document.id
-        self._hello_blank = not (document._id_given or document._events() or document._pending.events)
+        self._hello_blank = not (document._id_given or document._events() or document._replica.pending.events)
 
     def _next(self) -> bytes | None:
         """The next message with events or presence, or DONE."""
@@ -426,7 +428,7 @@ class Session:
             (heads, end), self._asked = self._asked, None
             start = encoded_start(self.document, end, self._compressed)
             begin = [start.end - 1] if start.end else []
-            self._past = joined_up(self.document._known().graph.diff(begin, heads).b_only)
+            self._past = joined_up(diff(self.document._replica.read().graph, begin, heads).b_only)
             self._past_link = encoding.Link()
             return bytes([START]) + start.blob
         if not self._past:
@@ -439,10 +441,10 @@ class Session:
 
     def _own(self, end: int) -> None:
         """What was made before `end` and has not been looked at is for the other end."""
-        base = self.document._base()
+        base = self.document._replica.base
         if self._at < base:
             # Another link has brought these, as ids only. The other end has them, or cannot get them here.
-            graph = self.document._log.graph
+            graph = self.document._replica.log.graph
             if not covers(self._theirs, joined(graph.base_vector(), {})):
                 graph.check_whole()
             self._at = base
@@ -457,7 +459,7 @@ class Session:
         self, ranges: list[tuple[int, int]], link: encoding.Link, *, runs: bool = True
     ) -> tuple[bytes, list[tuple[int, int]]]:
         """An update with the first of these ranges, and what is left of them. `SyncError` if too large."""
-        log = self.document._known()
+        log = self.document._replica.log_from(ranges[0][0])
         taken, rest = split(ranges, self._chunk)
         if not log.values:
             return self._blob(log, taken, link, runs), rest
@@ -574,7 +576,7 @@ class Session:
         if kind == PAST:
             with self.document._lock:
                 remaining = self._take(lambda: self._older.past(Reader(message, 2)))
-            self.document._deliver()
+            self.document._feed.deliver()
             return Deepened(remaining)
         self._older.start_due = False
         if kind == BACKLOG:
@@ -609,11 +611,11 @@ class Session:
                 self._note_identity()
             if kind != document.kind:
                 takes_on = self._any_kind and self.can_write and self._hello_blank and not self._hello_sent
-                if not takes_on or document._branches:
+                if not takes_on or document._replica.branches:
                     raise KindError(
                         f"the other end has a document of kind {kind!r:.80}, this one is of {document.kind!r}"
                     )
-                document._become(kind)
+                document._begin(empty(kind))
             if not self._identify(doc_id, bool(flags & BLANK)):
                 return self._close(None)
             self._theirs = vector
@@ -657,12 +659,10 @@ class Session:
         if not document._events():
             return []
         if not vector:
-            if document._base() and not self._start_due:
-                document._log.graph.check_whole()
+            if document._replica.base and not self._start_due:
+                document._replica.log.graph.check_whole()
             return [(0, document._events())]
-        if document._older is not None and covers(vector, document.version_vector):
-            return []
-        return joined_up(ranges_since(document._known().graph, vector))
+        return joined_up(document._replica.lacking(vector))
 
     def _update(self, blob: bytes, remaining: int = 0) -> Event:
         if not self.can_write:
@@ -678,12 +678,12 @@ class Session:
         self._received += 1
         if not left or (left <= waiting and self._settled == self._received - 1):
             self._settled = self._received
-        document._deliver()
+        document._feed.deliver()
         return Changed(change, remaining)
 
     def _waiting(self) -> int:
         """How many events wait, for their parents or for older history."""
-        return self.document._pending.events + self._older.late
+        return self.document._replica.pending.events + self._older.late
 
     def _take(self, take: Callable[[], T]) -> T:
         """Let `take` bring in what came from the other end, which need not go back there."""
@@ -702,14 +702,14 @@ class Session:
         if self._older.busy:
             with self.document._lock:
                 self._older.retry()
-            self.document._deliver()
+            self.document._feed.deliver()
 
     def _begin(self, blob: bytes) -> Event:
         """START came: where the document begins now, or will when the PASTs have come."""
         document = self.document
         with document._lock:
             change = self._take(lambda: self._older.start(blob))
-        document._deliver()
+        document._feed.deliver()
         return Deepened(0) if change is None else Changed(change, 0)
 
     def _fetch(self, message: bytes) -> None:
@@ -726,7 +726,7 @@ class Session:
         if not heads:
             raise SyncError("there is no history before the root to ask for")
         with self.document._lock:
-            graph = self.document._known().graph
+            graph = self.document._replica.read().graph
             begin, kept = to_local(graph, heads), to_local(graph, wanted)
             self._asked = begin, graph.last_critical(min(begin + kept)) + 1 if kept else 0
 

@@ -42,13 +42,13 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
     n = document._events()
     if not n:
         return None
-    for end, how in sorted(document._starts, reverse=True):
+    for end, how in sorted(document._replica.starts, reverse=True):
         if how == compressed and end <= n <= end + MOST_SHARED and is_start(document, end):
-            return Start(end, document._starts[end, how])
-    heads = len(document._version())
+            return Start(end, document._replica.starts[end, how])
+    heads = len(document.version)
     end = n
     if heads > 1:
-        log = document._known()
+        log = document._replica.read()
         end = log.graph.last_critical(n - 1) + 1
         if (n - end > MOST_AFTER or log.erased) and heads <= MAX_HEADS:
             end = n
@@ -58,7 +58,7 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
 
 def is_start(document: Document, end: int) -> bool:
     """Whether every event is one of the local versions before `end`, or follows all of them."""
-    return end == document._events() or document._known().graph.is_critical(end - 1)
+    return end == document._events() or document._replica.read().graph.is_critical(end - 1)
 
 
 def encoded_start(document: Document, end: int, compressed: bool) -> Start:
@@ -67,8 +67,8 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
     It is the root in any case if the version is too large for a message, or what it held was not kept.
     O(content) for the current version, else O(events, in runs).
     """
-    if (end, compressed) in document._starts:
-        return Start(end, document._starts[end, compressed])
+    if (end, compressed) in document._replica.starts:
+        return Start(end, document._replica.starts[end, compressed])
     try:
         summary, content = at_version(document, end)
     except ContentError:
@@ -77,9 +77,9 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
     if len(blob) > MAX_MESSAGE - 16:
         return encoded_start(document, 0, compressed)
     if end:
-        while len(document._starts) >= MOST_KEPT:
-            del document._starts[next(iter(document._starts))]
-        document._starts[end, compressed] = blob
+        while len(document._replica.starts) >= MOST_KEPT:
+            del document._replica.starts[next(iter(document._replica.starts))]
+        document._replica.starts[end, compressed] = blob
     return Start(end, blob)
 
 
@@ -89,11 +89,10 @@ def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
     Nor is it had without the history if the document is of a replayed type.
     """
     if end == document._events():
-        vector, version = document.version_vector, document._version()
-        cached = document._cached
-        content = document._type.cached(document._main) if cached is None else cached
+        vector, version = document.version_vector, document.version
+        content = document._replica.packed()
     else:
-        log = document._known()
+        log = document._replica.read()
         checkout = document._type.checkout(log)
         checkout.merge([end - 1] if end else [])
         content, version = document._type.cached(checkout), checkout.ids

@@ -19,7 +19,7 @@ def stats(document: Document) -> dict[str, Any]:
     (4, 3, 1, 2, 0)
     """
     with document._lock:
-        log = document._history()
+        log = document._replica.whole()
         graph = log.graph
         critical = graph.critical()
         edges = [0, *[edge for pair in critical for edge in pair], len(log)]
@@ -37,7 +37,7 @@ def stats(document: Document) -> dict[str, Any]:
             "critical": sum([end - start for start, end in critical]),
             "windows": len(windows),
             "largest_window": max(windows, default=0),
-            "memory": {**log.memory(), **document._type.memory(document._main)},
+            "memory": {**log.memory(), **document._type.memory(document._replica.main)},
         }
 
 

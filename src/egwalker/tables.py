@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from egwalker.cycore.diff import diff
 from egwalker.cycore.oplog import Op, OpLog
 from egwalker.cycore.walker import walk as steps
 from egwalker.document import Document
@@ -48,7 +49,7 @@ def events(document: Document) -> str:
     """
     rows: list[Sequence[object]] = []
     with document._lock:
-        log = document._history()
+        log = document._replica.whole()
         for op, agent, seq in operations(log):
             for i in range(op.length):
                 inserted = op.content[i : i + 1]
@@ -68,7 +69,7 @@ def runs(document: Document) -> Tables:
     agent; they are those of its first event, each further event has its predecessor as only parent.
     """
     with document._lock:
-        log = document._history()
+        log = document._replica.whole()
         found = list(operations(log))
         usual = all(op.step == (op.kind == "insert") for op, _, _ in found)
         ops: list[Sequence[object]] = []
@@ -108,15 +109,15 @@ def walk(document: Document, a: Iterable[Id], b: Iterable[Id]) -> str:
     `VersionError` if the document does not hold a version.
     """
     with document._lock:
-        log = document._history()
+        log = document._replica.whole()
         graph = log.graph
         before = to_local(graph, a)
         after = graph.dominators([*before, *to_local(graph, b)])
         before = list(graph.dominators(before))
-        diff = graph.diff(before, after)
+        found = diff(graph, before, after)
         lines = [f"diff {listed(before)} {listed(after)}"]
         lines += block(
-            head=listed(diff.head), shared=listed(numbers(diff.shared)), bOnly=listed(numbers(diff.b_only))
+            head=listed(found.head), shared=listed(numbers(found.shared)), bOnly=listed(numbers(found.b_only))
         )
         for step in steps(log, before, after):
             moves = listed(numbers(step.retreated)), listed(numbers(step.advanced))

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
+from egwalker.cycore.agents import check_name
 from egwalker.cycore.errors import AgentError, DecodeError, IdentityError
-from egwalker.cycore.graph import Graph, check_name
+from egwalker.cycore.graph import Graph
 
 Id = tuple[str, int]
 """An event's id: agent and seq."""
