@@ -71,3 +71,32 @@ def content_of(message: bytes, document: Document) -> Any:
     packed = encoding.parse_start(message[2:], bytes.fromhex(ID)).content(document._type.values)
     assert packed is not None
     return document._type.unpack(packed)
+
+
+def talk(*pairs: tuple[Session, Session]) -> list[bytes]:
+    """Let all talk until there is silence; what the second of each pair said."""
+    said: list[bytes] = []
+    silent = False
+    while not silent:
+        silent = True
+        for left, right in pairs:
+            for one, other in (left, right), (right, left):
+                for message in polled(one):
+                    silent = False
+                    said += [message] if one is right else []
+                    other.receive(message)
+    for pair in pairs:
+        for one in pair:
+            if one.closed is not None and one.closed.error is not None:
+                raise one.closed.error
+    return said
+
+
+def begun(server: Document, agent: str = "eve", **options: Any) -> tuple[Document, Session, Session]:
+    """A shallow document, and the sessions that link it."""
+    client = Document(server.kind, agent=agent)
+    left, right = Session(server), Session(client, shallow=True, **options)
+    for message in polled(right):
+        left.receive(message)
+    talk((left, right))
+    return client, left, right

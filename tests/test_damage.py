@@ -815,7 +815,7 @@ def test_unknown_chunks() -> None:
     known = [(chunk.kind, encoded._payload(kind)) for kind, chunk in encoded.chunks.items()]
     right = Document.decode(data)
     for place in range(3):
-        for unknown, fine in ((5, False), (0, False), (5 | 0x40, True), (63 | 0x40, True)):
+        for unknown, fine in ((6, False), (0, False), (6 | 0x40, True), (63 | 0x40, True)):
             wrong = chunked(encoded.head, [*known[:place], (unknown, b"whatever"), *known[place:]])
             if fine:
                 doc = Document.decode(wrong)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from middle import ID, hello, kinds, polled, written
+from middle import ID, begun, hello, kinds, polled, talk, written
 from serving import files, link, running, until
 
 import egwalker
@@ -33,35 +33,6 @@ from egwalker.session import Changed, Closed, Deepened, Session
 from egwalker.transports.testing import assert_converged
 
 
-def talk(*pairs: tuple[Session, Session]) -> list[bytes]:
-    """Let all talk until there is silence; what the second of each pair said."""
-    said: list[bytes] = []
-    silent = False
-    while not silent:
-        silent = True
-        for left, right in pairs:
-            for one, other in (left, right), (right, left):
-                for message in polled(one):
-                    silent = False
-                    said += [message] if one is right else []
-                    other.receive(message)
-    for pair in pairs:
-        for one in pair:
-            if one.closed is not None and one.closed.error is not None:
-                raise one.closed.error
-    return said
-
-
-def begun(server: Document, agent: str = "eve", **options: Any) -> tuple[Document, Session, Session]:
-    """A shallow document, and the sessions that link it."""
-    client = Document(server.kind, agent=agent)
-    left, right = Session(server), Session(client, shallow=True, **options)
-    for message in polled(right):
-        left.receive(message)
-    talk((left, right))
-    return client, left, right
-
-
 def whole(server: Document, client: Document, twin: Document | None = None) -> None:
     """All of the history is here, event for event."""
     assert client.start == ()
@@ -80,7 +51,6 @@ def whole(server: Document, client: Document, twin: Document | None = None) -> N
 def needs_history(document: Document) -> list[Callable[[], object]]:
     """What cannot be had without what was before the start."""
     return [
-        document.encode,
         lambda: document.encode(deleted=False),
         lambda: document.encode({"nobody": [(0, 1)]}),
         document.history,
@@ -495,18 +465,19 @@ def test_a_server_that_has_lost_something() -> None:
     assert client.content == "lost world"
 
 
-def test_files_do_not_keep_half_a_history(tmp_path: Path) -> None:
+def test_a_link_to_a_file(tmp_path: Path) -> None:
+    """The file begins where the document does."""
     client, *_ = begun(one_start())
-    with pytest.raises(HistoryError):
-        EgwFile.open(tmp_path / "half.egw", create=client)
-    assert list(tmp_path.iterdir()) == []
+    path = tmp_path / "half.egw"
 
     async def main() -> None:
-        async with egwalker.connect(f"file:{tmp_path / 'half.egw'}", client) as one:
+        async with egwalker.connect(f"file:{path}", client) as one:
+            client.insert(5, "!")
             await one.persisted()
 
-    with pytest.raises(EgwalkerError, match="fetched"):
-        asyncio.run(main())
+    asyncio.run(main())
+    with EgwFile.open(path) as file:
+        assert (file.document.content, file.document.start) == ("world!", client.start)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

@@ -198,12 +198,17 @@ def log(args: argparse.Namespace) -> None:
     """List a document's history, parents first: a line for each run of edits somebody made in one go."""
     document = read(args.document).document
     if args.groups:
-        groups = document.groups()
+        try:
+            groups = document.groups()
+        except EgwalkerError as error:
+            raise FailureError(f"cannot list the groups of {args.document}: {reason(error)}") from error
         for group in groups:
             show(group_line(group, as_json=args.json))
         say(f"{args.document}: {counted(len(groups), 'group')}, {summary(document)}")
         return
-    runs = document.history()
+    runs = document.history(document._replica.base_vector() if document.start else None)
+    if document.start:
+        say(f"{args.document} begins at {heads(document.start)}: what was before has not been fetched")
     for run in runs:
         show(json_line(run) if args.json else line(run, document._type.positions))
     say(f"{args.document}: {counted(len(runs), 'run')}, {summary(document)}")
@@ -292,11 +297,14 @@ def merge(args: argparse.Namespace) -> None:
     """Merge two replicas of one document: nothing in either is lost, there are no conflicts to resolve."""
     check_format(args.output, document=True)
     a, b = read(args.a).document, read(args.b).document
-    before, theirs = a.version, b.version
+    versions = a.version, b.version
+    # One that begins in the middle goes into the one with all of it.
+    into, other = (b, a) if a.start and not b.start else (a, b)
     try:
         with Meter() as meter:
             meter("merging", 0, 0)
-            a.merge(b, unrelated=args.unrelated)
+            into.merge(other, unrelated=args.unrelated)
+        diff = into.diff(*versions)
     except IdentityError as error:
         raise FailureError(
             f"{args.a} and {args.b} are different documents, {a.id} and {b.id}: "
@@ -304,14 +312,13 @@ def merge(args: argparse.Namespace) -> None:
         ) from error
     except EgwalkerError as error:
         raise FailureError(f"cannot merge {args.a} and {args.b}: {reason(error)}") from error
-    diff = a.diff(before, theirs)
     only_a, only_b = total(diff.a_only), total(diff.b_only)
-    shared = stats(a)["events"] - only_a - only_b
+    shared = into.events - only_a - only_b
     concurrent = "concurrent" if only_a and only_b else "nothing concurrent"
     show(
         f"merged {args.a} (brought {counted(only_a, 'event')}) "
         f"and {args.b} (brought {counted(only_b, 'event')}), {shared:,} shared, {concurrent}: "
-        f"{summary(a)}; wrote {write(a, args.output)}"
+        f"{summary(into)}; wrote {write(into, args.output)}"
     )
 
 

@@ -2,7 +2,6 @@
 
 import operator
 import secrets
-import string
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,21 +31,13 @@ from egwalker.versions import (
     check_agent,
     check_id,
     joined,
+    random_name,
     spans_of,
     to_local,
 )
 from egwalker.view import View
 
 ID_BYTES = encoding.ID_BYTES[encoding.WHOLE_ID]
-
-NAME_LETTERS = string.ascii_letters + string.digits
-NAME_LENGTH = 10
-"""59 bits: among a hundred thousand random names two are the same once in a hundred million documents."""
-
-
-def random_name() -> str:
-    """A name for an agent who gave none."""
-    return "".join([secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH)])
 
 
 class Document(View):
@@ -407,20 +398,10 @@ class Document(View):
         [Run(agent='alice', seq=2, parents=(('alice', 1),), ops=((2, 0, 'c'), (1, 1, '')))]
         """
         with self._lock:
-            replica, unpack = self._replica, self._type.unpack
+            replica = self._replica
             ranges = [(0, len(replica.read()))] if since is None else replica.lacking(since)
-            log, graph = replica.log, replica.log.graph
             replica.check_kept()
-            return [
-                Run(
-                    run.agent,
-                    run.seq,
-                    graph.ids(run.parents),
-                    tuple([(pos, n, unpack(content)) for pos, n, content in log.edits(run.start, run.end)]),
-                )
-                for lo, hi in ranges
-                for run in graph.runs(lo, hi)
-            ]
+            return [run for start, end in ranges for run in replica.runs(start, end)]
 
     def fork(self, agent: str | None = None) -> "Document":
         """A replica with the same history for another agent, by default a fresh random name.
@@ -516,7 +497,8 @@ class Document(View):
         A whole document comes with its current `content`, so that opening it needs no replay, and with what
         was `deleted` since; without that, past versions cannot be had any more (`ContentError`). The same
         events in the same order give the same bytes. O(events, run-length encoded), and without what was
-        deleted a replay. An update over a `link` (`egwalker.encoding.Link`) is for who read all before it.
+        deleted a replay. What is shallow stays so. An update over a `link` (`egwalker.encoding.Link`) is for
+        who read all before it.
 
         >>> alice = Document(agent="alice", id="0" * 32)
         >>> alice.insert(0, "hello")
@@ -533,11 +515,13 @@ class Document(View):
             if since or link is not None:
                 ranges = replica.lacking(since or {})
                 return encoding.encode_update(replica.log, doc_id, ranges, link)
-            log = replica.whole()
-            current = replica.packed() if content else None
             # Operations are never deleted.
             kept = deleted or not self._type.positions
-            return encoding.encode_document(log, doc_id, replica.summary(), current, kept)
+            log = replica.read() if kept else replica.whole()
+            current = replica.packed() if content else None
+            return encoding.encode_document(
+                log, doc_id, replica.summary(), current, kept, replica.beginning()
+            )
 
     @classmethod
     def decode(

@@ -41,12 +41,13 @@ class Held(NamedTuple):
 
     vector: VersionVector
     version: Version
+    start: Version
     events: int
 
     @classmethod
     def by(cls, document: Document) -> Self:
         """What it holds now, with its lock held."""
-        return cls(document.version_vector, document.version, document._events())
+        return cls(document.version_vector, document.version, document.start, document._events())
 
 
 class Commit(NamedTuple):
@@ -240,8 +241,9 @@ class EgwFile:
     @property
     def all_stored(self) -> bool:
         """Whether `commit` would find nothing to do. O(heads)."""
-        document = self._document
-        whole = document.id == self._id and document.version == self._stored.version
+        document, stored = self._document, self._stored
+        same = (document.version, document.start) == (stored.version, stored.start)
+        whole = same and document.id == self._id
         return whole and self._failure is None and not self._closed
 
     def begin_commit(self) -> Commit | None:
@@ -260,7 +262,7 @@ class EgwFile:
                 return None
             try:
                 few = 0 < document._events() - self._stored.events <= FEW
-                if not few or document.id != self._id:
+                if not few or document.id != self._id or document.start != self._stored.start:
                     return None
                 data, held = document.encode(since=self._stored.vector), Held.by(document)
             finally:
@@ -379,8 +381,9 @@ class EgwFile:
 
     def _store(self, closing: bool = False) -> None:
         """Make what the document holds durable, the cheapest way."""
-        if self._document.id != self._id:
-            # It was empty, and has become a replica of another one: all records are of one document.
+        if self._document.id != self._id or self._document.start != self._stored.start:
+            # It was empty, and has become a replica of another one: all records are of one document. Or older
+            # history has come, which only a snapshot can hold.
             self._replace()
             return
         with self._document._lock:

@@ -45,7 +45,11 @@ SUMMARY = 1
 CONTENT = 2
 HISTORY = 3
 RUN = 4
-NAMES = {SUMMARY: "SUMMARY", CONTENT: "CONTENT", HISTORY: "HISTORY", RUN: "RUN"}
+BASE = 5
+NAMES = {SUMMARY: "SUMMARY", CONTENT: "CONTENT", HISTORY: "HISTORY", RUN: "RUN", BASE: "BASE"}
+WHOLE = ([SUMMARY, HISTORY], [SUMMARY, CONTENT, HISTORY])
+SHALLOW = tuple([[*chunks, BASE] for chunks in WHOLE])
+UPDATES = ([HISTORY], [RUN])
 
 LAST = 0x80
 OPTIONAL = 0x40
@@ -169,7 +173,26 @@ class Encoded:
         """The cached content in the packed form, None if there is none. O(its bytes)."""
         if CONTENT not in self.chunks:
             return None
-        raw = expand(self._content, "content", None)
+        return self._packed(expand(self._content, "content", None), values)
+
+    @cached_property
+    def base(self) -> Summary | None:
+        """What there is to know of the version that the history begins at; None if it begins at the root."""
+        if BASE not in self.chunks:
+            return None
+        raw = expand(self._base[0], "summary", None)
+        self._refuse_beyond(SUMMARY_FACTOR * len(raw))
+        summary = decode_summary(self.kind, raw)
+        if not summary.events:
+            raise DecodeError("the history begins after no events", self.chunks[BASE].at)
+        return summary
+
+    def base_content(self, values: bool) -> Packed:
+        """The content at that version in the packed form. O(its bytes)."""
+        column = self._base[1]
+        return self._packed(expand(column, "content", self._dictionary([column], BASE)), values)
+
+    def _packed(self, raw: bytes, values: bool) -> Packed:
         if values:
             self._refuse_beyond(items_memory(raw))
             return read_items(raw)
@@ -178,14 +201,18 @@ class Encoded:
         except UnicodeDecodeError as error:
             raise DecodeError(f"the content is not UTF-8: {error.reason}", error.start) from None
 
+    def _dictionary(self, columns: list[Column], number: int) -> bytes | None:
+        """What columns of a chunk were compressed with."""
+        if all(column.method != ZSTD_AFTER_CONTENT for column in columns):
+            return None
+        if CONTENT not in self.chunks:
+            raise DecodeError("a column needs the content, which is not here", self.chunks[number].at)
+        return expand(self._content, "content", None)
+
     def history(self, values: bool) -> decoder.History:
         """The history. O(its bytes)."""
         stored = self.columns
-        dictionary = None
-        if any(column.method == ZSTD_AFTER_CONTENT for column in stored):
-            if CONTENT not in self.chunks:
-                raise DecodeError("a column needs the content, which is not here", self.chunks[HISTORY].at)
-            dictionary = expand(self._content, "content", None)
+        dictionary = self._dictionary(stored, HISTORY)
         raw = [expand(column, name, dictionary) for column, name in zip(stored, Columns._fields, strict=True)]
         self._refuse_beyond(items_memory(raw[0]))
         columns = Columns(read_names(raw[0]), *raw[1:])
@@ -211,6 +238,10 @@ class Encoded:
     def columns(self) -> list[Column]:
         """The columns of the HISTORY chunk, in the order of `Columns`."""
         return self._in(HISTORY, parse_columns)
+
+    @property
+    def _base(self) -> list[Column]:
+        return self._in(BASE, lambda payload, size: parse_columns(payload, size, 2))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -253,18 +284,31 @@ def allowance(size: int) -> int:
 
 
 def encode_document(
-    log: OpLog, doc_id: bytes, summary: Summary, content: Packed | None, deleted: bool = True
+    log: OpLog,
+    doc_id: bytes,
+    summary: Summary,
+    content: Packed | None,
+    deleted: bool = True,
+    base: tuple[Summary, Packed] | None = None,
 ) -> bytes:
-    """A whole document, with the content cached unless it is None, with what was deleted unless not."""
+    """A whole document, with the content cached unless it is None, with what was deleted unless not.
+
+    `base`: the version after which the log begins, and the content there.
+    """
     beginning = Beginning(summary, content)
+    before = None if base is None else Beginning(*base)
     keep = None if deleted else encoder.survivors(log)
-    columns = encoder.write(log, [(0, len(log))] if len(log) else [], summary.agents, keep)
+    start = 0 if base is None else base[0].events
+    columns = encoder.write(log, [(start, len(log))] if start < len(log) else [], summary.agents, keep)
 
     def chunks(out: list[bytes], compressed: bool) -> None:
         beginning.add(out, compressed)
-        add_chunk(out, HISTORY | LAST, history(columns, beginning.content, compressed))
+        last = LAST if before is None else 0
+        add_chunk(out, HISTORY | last, history(columns, beginning.content, compressed))
+        if before is not None:
+            add_chunk(out, BASE | LAST, before.as_base(beginning.content, compressed))
 
-    need = max(decoder.memory_of(columns, log.values), beginning.need)
+    need = max(decoder.memory_of(columns, log.values), beginning.need, 0 if before is None else before.need)
     return affordable(header(WHOLE_ID, doc_id), need, chunks)
 
 
@@ -298,6 +342,12 @@ class Beginning:
         add_chunk(out, SUMMARY, varint(len(self.kind)) + self.kind + summary)
         if self.content is not None:
             add_chunk(out, CONTENT | last, only(pack(self.content, method=LZ4, compressed=compressed)))
+
+    def as_base(self, dictionary: bytes | None, compressed: bool) -> bytes:
+        """The payload of BASE, for a version with content."""
+        assert self.content is not None
+        summary = pack(self.summary, compressed=compressed)
+        return joined([summary, pack(self.content, dictionary, compressed=compressed)])
 
 
 def affordable(
@@ -377,10 +427,16 @@ def checksum(head: bytes, kind: int, payload: bytes) -> int:
 
 def history(columns: Columns, dictionary: bytes | None, compressed: bool) -> bytes:
     """The payload of a HISTORY chunk."""
+    raws = (write_names(columns.agents), *columns[1:])
+    return joined(
+        [pack(raw, dictionary if raw is columns.content else None, compressed=compressed) for raw in raws]
+    )
+
+
+def joined(columns: Iterable[Column]) -> bytes:
+    """Columns one after another, each of which says how long it is."""
     out: list[bytes | memoryview] = []
-    for raw in (write_names(columns.agents), *columns[1:]):
-        before = dictionary if raw is columns.content else None
-        column = pack(raw, before, compressed=compressed)
+    for column in columns:
         out += [varint(len(column.stored) << 2 | column.method)]
         if column.method != PLAIN:
             out.append(varint(column.raw))
@@ -451,7 +507,7 @@ def parse(data: bytes) -> Encoded:
     """Find the chunks. `DecodeError` for what is no such data, of an unknown version, or cut. O(chunks)."""
     found = parse_chunks(data)
     numbers = list(found.chunks)
-    if numbers not in ([SUMMARY, HISTORY], [SUMMARY, CONTENT, HISTORY], [HISTORY], [RUN]):
+    if numbers not in (*WHOLE, *SHALLOW, *UPDATES):
         names = ", ".join([NAMES[number] for number in numbers])
         raise DecodeError(f"chunks {names} are neither a document nor an update", len(found.head))
     if found.whole != (len(found.id) == ID_BYTES[WHOLE_ID]):
@@ -494,7 +550,7 @@ def parse_linked(data: bytes, doc_id: bytes, link: Link) -> Encoded:
     """The same for an update to a document that came over a link."""
     found = Encoded(data, doc_id, doc_id, link)
     find_chunks(found, 0)
-    if list(found.chunks) not in ([HISTORY], [RUN]):
+    if list(found.chunks) not in UPDATES:
         raise DecodeError("this is no update over a link", 0)
     return found
 
@@ -559,10 +615,11 @@ def parse_column(payload: bytes, size: int) -> Column:
     return checked(Column(method, raw, memoryview(payload)[at:]), size)
 
 
-def parse_columns(payload: bytes, size: int) -> list[Column]:
+def parse_columns(payload: bytes, size: int, count: int = len(Columns._fields)) -> list[Column]:
+    """Columns that say how long they are, in data of this size."""
     reader = Reader(payload)
     found = []
-    for _ in Columns._fields:
+    for _ in range(count):
         x = reader.number()
         method, length = x & 3, x >> 2
         raw = length if method == PLAIN else reader.number()

@@ -24,10 +24,10 @@ from egwalker.kinds import check_values
 from egwalker.pending import LIMIT, Pending
 from egwalker.plugin_manager import document_type
 from egwalker.replayed import no_positions
-from egwalker.versions import joined, ranges_since
+from egwalker.versions import Run, joined, ranges_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from egwalker.branch import Branch
     from egwalker.cycore.decoder import History
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from egwalker.receiving import Incoming
     from egwalker.replayed import Replay
     from egwalker.types import Packed
-    from egwalker.versions import Version
+    from egwalker.versions import Version, VersionVector
 
 
 class Replica:
@@ -117,13 +117,17 @@ class Replica:
     @property
     def base(self) -> int:
         """How many events nobody here knows more of than their ids: the local versions before it."""
-        return 0 if self.unread is not None else self.log.graph.base
+        if self.unread is not None:
+            return 0 if self.unread.base is None else self.unread.base.events
+        return self.log.graph.base
 
     @property
     def start(self) -> Version:
         """The version from which on the history is here."""
+        if self.unread is not None:
+            return () if self.unread.base is None else self.unread.base.frontier
         graph = self.log.graph
-        return () if self.unread is not None else graph.ids(graph.root)
+        return graph.ids(graph.root)
 
     @property
     def blank(self) -> bool:
@@ -152,6 +156,20 @@ class Replica:
         log = self.log
         vector = log.graph.version_vector()
         return encoding.Summary(self.kind.name, len(log), encoder.agents(log), vector, self.version)
+
+    def base_vector(self) -> VersionVector:
+        """The version vector of the events before the base. Errors as of `read`."""
+        return joined(self.read().graph.base_vector(), {})
+
+    def beginning(self) -> tuple[encoding.Summary, Packed] | None:
+        """The version that the log begins at, and the content there; None if it is the root."""
+        graph = self.log.graph
+        if not graph.base:
+            return None
+        vector = self.base_vector()
+        summary = encoding.Summary(self.kind.name, graph.base, list(vector), vector, graph.ids(graph.root))
+        content: Packed = self.kind.checkout(self.log).content()
+        return summary, content
 
     # --- what changes ---------------------------------------------------------------------------------------
 
@@ -237,6 +255,14 @@ class Replica:
             if self.unread is None:
                 raise
         return ranges_since(self.read().graph, vector)
+
+    def runs(self, start: int, end: int) -> Iterator[Run]:
+        """The events of a range of local versions. `HistoryError` for those before the base."""
+        log, unpack = self.log, self.kind.unpack
+        graph = log.graph
+        for run in graph.runs(start, end):
+            ops = [(pos, n, unpack(content)) for pos, n, content in log.edits(run.start, run.end)]
+            yield Run(run.agent, run.seq, graph.ids(run.parents), tuple(ops))
 
     def deepen(self, summary: encoding.Summary, content: Packed, past: Iterable[Incoming]) -> None:
         """Begin at an older version: with what happened between that and the one at which this begins now.
@@ -333,8 +359,19 @@ def history_of(kind: Kind, encoded: encoding.Encoded) -> History:
 
 def log_of(kind: Kind, encoded: encoding.Encoded) -> OpLog:
     """The log of a whole document. `DecodeError`."""
-    log = history_of(kind, encoded).log()
-    summary = encoded.summary
+    history, base, summary = history_of(kind, encoded), encoded.base, encoded.summary
+    if base is None:
+        log = history.log()
+    else:
+        content = encoded.base_content(kind.values)
+        check_values(kind, [content])
+        log = begun_after(kind, base, content).log
+        try:
+            whole = not history.merge(log)
+        except HistoryError:
+            whole = False
+        if not whole:
+            raise DecodeError("the history does not begin where it says")
     if facts(log.graph) != (summary.events, summary.vector, summary.frontier):
         raise DecodeError("the history is not the one that the summary is of")
     return log

@@ -19,18 +19,20 @@ def stats(document: Document) -> dict[str, Any]:
     (4, 3, 1, 2, 0)
     """
     with document._lock:
-        log = document._replica.whole()
+        log = document._replica.read()
         graph = log.graph
-        critical = graph.critical()
-        edges = [0, *[edge for pair in critical for edge in pair], len(log)]
+        base = graph.base
+        critical = [(max(start, base), end) for start, end in graph.critical() if end > base]
+        edges = [base, *[edge for pair in critical for edge in pair], len(log)]
         windows = [end - start for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
-        inserted = sum([op.length for op in log.ops() if op.kind == "insert"])
+        inserted = sum([op.length for op in log.ops(base) if op.kind == "insert"])
         return {
             "kind": document.kind,
             "events": len(log),
             "inserted": inserted,
-            "deleted": len(log) - inserted,
-            "runs": sum([1 for _ in graph.runs()]),
+            "deleted": len(log) - base - inserted,
+            **({"not_fetched": base} if base else {}),
+            "runs": sum([1 for _ in graph.runs(base)]),
             "agents": len(graph.agents),
             "heads": len(graph.frontier),
             "length": len(document),

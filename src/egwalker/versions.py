@@ -6,6 +6,8 @@ are known by their local version (LV), an index into the graph; the functions he
 """
 
 import re
+import secrets
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
@@ -26,6 +28,9 @@ VersionVector = dict[str, list[tuple[int, int]]]
 
 ID = re.compile("[0-9a-f]{32}")
 """A document's id."""
+NAME_LETTERS = string.ascii_letters + string.digits
+NAME_LENGTH = 10
+"""59 bits: among a hundred thousand random names two are the same once in a hundred million documents."""
 
 
 class Span(NamedTuple):
@@ -85,6 +90,11 @@ class Run(NamedTuple):
     def operations(self) -> list[Any]:
         """Of a replayed document: what was done. Each is inserted at the position that is its event's seq."""
         return [op for _, _, inserted in self.ops for op in inserted]
+
+
+def random_name() -> str:
+    """A name for an agent who gave none."""
+    return "".join([secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH)])
 
 
 def check_agent(agent: object) -> str:
