@@ -281,7 +281,7 @@ def test_what_is_not_there_is_not_made(tmp_path: Path) -> None:
                     assert response.status == 404
             async with link(server.url + "new", Document(), headers={"Rights": "read"}) as one:
                 with pytest.raises(SyncError, match="404"):
-                    await asyncio.wait_for(one.synced(), 2)
+                    await asyncio.wait_for(one.synced(), 30)
             await until(lambda: not len(server.hub))
             assert list(tmp_path.iterdir()) == []
             async with link(server.url + "new", Document(), headers={"Rights": "write"}) as one:
@@ -493,7 +493,7 @@ def test_what_cannot_be_opened_is_not_explained(tmp_path: Path) -> None:
                     assert not one.connected
                     assert one.error is None
                     await asyncio.to_thread(held.close)
-                    await asyncio.wait_for(one.synced(), 5)
+                    await asyncio.wait_for(one.synced(), 30)
                     assert document.content == "hello"
 
     asyncio.run(main())
@@ -545,7 +545,7 @@ def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
                     assert loop.time() - first < 60, "the slow one is never dropped"
                     writer.insert(0, rng.randbytes(150_000).hex())
                     begun = loop.time()
-                    await asyncio.wait_for(two.persisted(), 5)
+                    await asyncio.wait_for(two.persisted(), 30)
                     await until(lambda: len(reader) == len(writer))
                     waits.append(loop.time() - begun)
                     for peer in room.peers.values():
@@ -682,7 +682,7 @@ def test_plugins_are_asked(tmp_path: Path) -> None:
             for name in "y?who=me", "x?who=you", "x":
                 async with link(server.url + name, Document()) as one:
                     with pytest.raises(SyncError, match="403"):
-                        await asyncio.wait_for(one.synced(), 2)
+                        await asyncio.wait_for(one.synced(), 30)
 
     try:
         asyncio.run(main())
@@ -697,7 +697,7 @@ def test_without_a_plugin_nobody_may(tmp_path: Path) -> None:
             link(server.url + "x", Document()) as one,
         ):
             with pytest.raises(SyncError, match="403"):
-                await asyncio.wait_for(one.synced(), 2)
+                await asyncio.wait_for(one.synced(), 30)
 
     asyncio.run(main())
 
@@ -744,12 +744,12 @@ def test_who_is_let_in_by_default(tmp_path: Path) -> None:
             url = urls[0].replace("0.0.0.0", "127.0.0.1") + "x"
             for one in allowed:
                 async with link(url, Document(), **one) as found:
-                    await asyncio.wait_for(found.persisted(), 2)
+                    await asyncio.wait_for(found.persisted(), 30)
             if "token" in options:
                 for wrong in ({}, {"token": "u"}):
                     async with link(url, Document(), **wrong) as found:
                         with pytest.raises(SyncError, match="403"):
-                            await asyncio.wait_for(found.persisted(), 2)
+                            await asyncio.wait_for(found.persisted(), 30)
                 fetched = await AiohttpTransport().fetch(url, token="t")
                 assert Document.decode(fetched).content == ""
                 with pytest.raises(SyncError, match="403"):

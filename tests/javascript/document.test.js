@@ -5,6 +5,7 @@ import {
   AgentError, ConflictError, DecodeError, HistoryError, IdentityError, PositionError, TextDocument, VersionError,
 } from "../../src/egwalker/browser/egwalker.js";
 import { Text } from "../../src/egwalker/browser/text.js";
+import { Graph } from "../../src/egwalker/browser/graph.js";
 import { Walk } from "../../src/egwalker/browser/walker.js";
 import { DOC_ID, logOf, seeded } from "./histories.js";
 
@@ -407,6 +408,44 @@ test("typing at once costs what is concurrent, not what has been typed since the
   assert.ok(walked < 4 * total, `${walked} events were walked for ${total}`);
   for (const [target, update] of late) target.apply(update);
   assert.equal(one.text, other.text);
+});
+
+test("the prepare version does not go to and fro between people who type on", (t) => {
+  const diff = t.mock.method(Graph.prototype, "diff");
+  const everybody = ["ann", "bob", "cid"].map((name) => make(name));
+  everybody[0].insert(0, "a line, ".repeat(10));
+  for (const each of everybody.slice(1)) each.apply(everybody[0].since([]));
+  const carets = [60, 12, 12];
+  const tell = (who, what) => {
+    const before = everybody[who].version;
+    what(everybody[who]);
+    const update = everybody[who].since(before);
+    everybody.forEach((each, i) => {
+      if (i === who) return;
+      const { edits } = each.apply(update);
+      // Each one's caret stays where it is in the text, in front of what others insert there.
+      for (const { at, deleted, inserted } of edits) if (at < carets[i]) carets[i] += inserted.length - deleted;
+    });
+  };
+  for (let i = 0; i < 1500; i++) {
+    const who = i % 3;
+    tell(who, (doc) => doc.insert(carets[who], "xyz"[who]));
+    carets[who]++;
+    // Now and then some letters go again.
+    if (i % 250 < 3) {
+      tell(who, (doc) => doc.delete(carets[who] - 2, 2));
+      carets[who] -= 2;
+    }
+  }
+  for (const each of everybody) {
+    each._check();
+    assert.equal(each.text, everybody[0].text);
+    assert.equal(each.checkout(each.version), each.text);
+  }
+  assert.ok(everybody[0].version.length === 3, "nobody has followed anybody");
+  // Where they began, and where they erased. A walk says how far to look at most.
+  const moves = diff.mock.calls.filter(({ arguments: given }) => given.length === 4).length;
+  assert.ok(moves > 0 && moves < 500, `${moves} times for ${3 * everybody[0].events} events`);
 });
 
 test("a walk is begun anew after pauses, and does not grow for ever", () => {

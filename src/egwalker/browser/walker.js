@@ -7,7 +7,8 @@
  * are in a B+ tree of *items*, runs of elements that are split only where an event says so.
  *
  * A walk is kept, and goes on with what comes next: an event costs what it is concurrent with, not all that has
- * happened since the last critical version.
+ * happened since the last critical version. Who types on while others do makes a branch that gets long: the prepare
+ * version does not go to and fro between two of those, as what was typed last says where the next element stands.
  */
 
 import { HistoryError, PositionError } from "./errors.js";
@@ -22,6 +23,8 @@ import { DELETE, ERASE, PREPEND, TYPE } from "./log.js";
 const SLOTS = 32;
 /** The length of a placeholder as long as the real one is not known. */
 const ENDLESS = 2 ** 40;
+/** How many people who type are known: see `Typist`. */
+const TYPISTS = 64;
 
 /** The last element of an item. Origins on the left are such ends: an item that is split gives its end to the new piece. */
 class End {
@@ -59,6 +62,8 @@ class Item {
     return this.deleted ? 0 : this.length;
   }
 }
+
+/** Somebody who types, behind their last event. @typedef {{pos: number, left: End, right: Item | null}} Typist The caret in the version of that event, and between which origins it is. */
 
 /** A node of the tree: items, or nodes of one level. It knows how many elements below it both versions show. */
 class Node {
@@ -165,6 +170,17 @@ class Tree {
     return leaf.next ? leaf.next.kids[0] : null;
   }
 
+  /** How many elements the effect version has up to the end of an item. O(log items). @param {Item} item */
+  keptThrough(item) {
+    let sum = 0;
+    /** @type {any} */
+    let kid = item;
+    for (let node = item.leaf; node; kid = node, node = /** @type {Node} */ (node.up)) {
+      for (let i = 0; node.kids[i] !== kid; i++) sum += node.kids[i].kept;
+    }
+    return sum + item.kept;
+  }
+
   /** Whether one item stands before another. O(log items). @param {Item} a @param {Item} b */
   precedes(a, b) {
     if (a === b) return false;
@@ -240,9 +256,37 @@ class Tree {
       left = item.end;
     }
     // What follows and is not inserted yet in the prepare version is concurrent. Behind it is the right origin.
-    let other = before ? this.after(before) : this.first.kids[0];
-    let right = other;
+    let right = before ? this.after(before) : this.first.kids[0];
     while (right && right.state === 0) right = this.after(right);
+    [before, kept] = this.#settle(before, kept, left, right, lv);
+    // What goes on from the last event walked is one item with it: nothing else has come to that item's end since.
+    if (
+      before && left === before.end && before.lv >= 0 && before.lv + before.length === lv && before.right === right &&
+      this.graph.lv[this.graph.find(lv)] !== lv
+    ) {
+      before.length += length;
+      this.#count(before.leaf, length, length);
+      return [before, kept];
+    }
+    return [this.#put(before, new Item(lv, length, left, right)), kept];
+  }
+
+  /** Insert between two origins, in the effect version only; returns as `insert` does. O(log items). @param {End} left @param {Item | null} right @param {number} length @param {number} lv @returns {[Item, number]} */
+  insertBetween(left, right, length, lv) {
+    const [before, kept] = this.#settle(left.item, this.keptThrough(left.item), left, right, lv);
+    const item = new Item(lv, length, left, right);
+    item.state = 0;
+    return [this.#put(before, item), kept];
+  }
+
+  /**
+   * Behind which item one with these origins stands, at `before` or behind some that follow it, and how many elements
+   * the effect version has up to there.
+   * @param {Item | null} before @param {number} kept Up to `before`. @param {End | null} left @param {Item | null} right @param {number} lv
+   * @returns {[Item | null, number]}
+   */
+  #settle(before, kept, left, right, lv) {
+    let other = before ? this.after(before) : this.first.kids[0];
     let ahead = kept;
     let scanning = false;
     while (other !== right) {
@@ -259,16 +303,7 @@ class Tree {
       }
       other = /** @type {Item} */ (this.after(other));
     }
-    // What goes on from the last event walked is one item with it: nothing else has come to that item's end since.
-    if (
-      before && left === before.end && before.lv >= 0 && before.lv + before.length === lv && before.right === right &&
-      this.graph.lv[this.graph.find(lv)] !== lv
-    ) {
-      before.length += length;
-      this.#count(before.leaf, length, length);
-      return [before, kept];
-    }
-    return [this.#put(before, new Item(lv, length, left, right)), kept];
+    return [before, kept];
   }
 
   /** @param {Item | null} before @param {Item} item */
@@ -377,6 +412,8 @@ export class Walk {
     this.entries = [];
     /** @type {number[]} The first local version of each. */
     this.starts = [];
+    /** @type {Map<number, Typist>} By their last events, whoever went on last at the end. */
+    this.typists = new Map();
     /** How many rows of operations have been walked. */
     this.rows = 0;
   }
@@ -405,14 +442,46 @@ export class Walk {
   some(start, end, steps) {
     for (let row = start < end ? this.graph.find(start) : 0; start < end; row++) {
       const hi = Math.min(end, this.graph.end(row));
-      this.#move(this.graph.parentsOf(start));
+      let parents = this.graph.parentsOf(start);
+      let typist = this.#leave(parents);
       for (const op of this.log.ops(start, hi)) {
+        const content = this.log.content[op.row] + op.offset;
         this.rows++;
-        this.#apply(op.lv, op.kind, op.pos, op.length, this.log.content[op.row] + op.offset, steps);
+        if (typist && op.kind === TYPE && op.pos === typist.pos) this.#typeOn(typist, op.lv, op.length, content, steps);
+        else {
+          this.#move(parents);
+          typist = this.#apply(op.lv, op.kind, op.pos, op.length, content, steps);
+          this.at = [op.lv + op.length - 1];
+        }
+        parents = [op.lv + op.length - 1];
       }
-      this.at = [hi - 1];
+      if (typist) this.#meet(typist, hi - 1);
       start = hi;
     }
+  }
+
+  /** Who goes on from these parents, if it is known, and the prepare version is not there anyway. @param {number[]} parents */
+  #leave(parents) {
+    if (parents.length !== 1) return undefined;
+    const typist = this.typists.get(parents[0]);
+    // There may be others who go on from there, and what is typed now may be one item with what was.
+    this.typists.delete(parents[0]);
+    return this.at.length === 1 && this.at[0] === parents[0] ? undefined : typist;
+  }
+
+  /** @param {Typist} typist @param {number} lv Of the last event. */
+  #meet(typist, lv) {
+    this.typists.set(lv, typist);
+    if (this.typists.size > TYPISTS) this.typists.delete(/** @type {number} */ (this.typists.keys().next().value));
+  }
+
+  /** Apply what somebody typed on. @param {Typist} typist @param {number} lv @param {number} length @param {number} content @param {Step[] | null} steps */
+  #typeOn(typist, lv, length, content, steps) {
+    const [item, at] = this.tree.insertBetween(typist.left, typist.right, length, lv);
+    this.#note(lv, length, item, false);
+    steps?.push({ at, deleted: 0, content, length });
+    typist.left = item.end;
+    typist.pos += length;
   }
 
   /**
@@ -479,7 +548,7 @@ export class Walk {
     this.starts.push(lv);
   }
 
-  /** @param {number} lv @param {number} kind @param {number} pos @param {number} length @param {number} content @param {Step[] | null} steps */
+  /** Apply one operation at the prepare version; returns who typed, if it was typing. @param {number} lv @param {number} kind @param {number} pos @param {number} length @param {number} content @param {Step[] | null} steps @returns {Typist | undefined} */
   #apply(lv, kind, pos, length, content, steps) {
     const { tree } = this;
     if (kind === TYPE || kind === PREPEND) {
@@ -487,6 +556,8 @@ export class Walk {
       // What is prepended stands before the one before: each is an item of its own.
       const count = kind === TYPE ? 1 : length;
       const each = kind === TYPE ? length : 1;
+      /** @type {Item | undefined} */
+      let typed;
       for (let i = 0; i < count; i++) {
         const [item, at] = tree.insert(pos, each, lv + i);
         const last = this.entries[this.entries.length - 1];
@@ -494,8 +565,9 @@ export class Walk {
         if (item.lv !== lv + i && last.lv + last.length === lv + i) last.length += each;
         else this.#note(lv + i, each, item, false);
         steps?.push({ at, deleted: 0, content: content + i, length: each });
+        typed = item;
       }
-      return;
+      return typed && kind === TYPE ? { pos: pos + length, left: typed.end, right: typed.right } : undefined;
     }
     const first = kind === ERASE ? pos - length + 1 : pos;
     if (first < 0 || first + length > tree.root.shown) throw outside(this.graph, lv, pos, tree.root.shown - 1);
@@ -511,6 +583,7 @@ export class Walk {
         lv += tree.hit[i].length;
       }
     }
+    return undefined;
   }
 
   /** Assert every invariant: for tests. */
