@@ -192,6 +192,22 @@ def test_many_begin_at_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(begun().frontier) == 3, "not one that something is concurrent with any more"
 
 
+def test_a_start_for_the_next_who_come_while_the_history_is_not_read() -> None:
+    """What was encoded for the first is of use only if nothing is concurrent, which the history says."""
+    document = Document(agent="ann", id=ID)
+    document.insert(0, "one head")
+    document = Document.decode(document.encode(), agent="ann")
+    starts = []
+    for _ in range(4):
+        one = Session(document)
+        one.receive(hello())
+        starts += [message for message in polled(one) if message[0] == START]
+        document.insert(0, "x")
+    assert [summary_of(start).events for start in starts] == [8, 8, 8, 8]
+    for start in starts:
+        check_start(document, start)
+
+
 def test_a_start_with_too_many_heads() -> None:
     document = Document(agent="ann", id=ID)
     document.insert(0, "x" * 60_000)

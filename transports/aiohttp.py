@@ -26,6 +26,7 @@ import time
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from http.client import responses
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -599,7 +600,9 @@ class AiohttpTransport:
             except BaseException as error:
                 await session.close()
                 if isinstance(error, aiohttp.WSServerHandshakeError):
-                    what = f"{url} refused the link: {error.status} {error.message}"
+                    what = (
+                        f"{url} refused the link: {error.status} {responses.get(error.status, error.message)}"
+                    )
                     later = error.status >= 500 or error.status in AGAIN
                     raise (ConnectionError(what) if later else SyncError(what)) from error
                 if isinstance(error, aiohttp.InvalidURL):

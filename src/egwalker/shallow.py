@@ -44,20 +44,30 @@ def latest_start(document: Document, compressed: bool) -> Start | None:
         return None
     for end, how in sorted(document._replica.starts, reverse=True):
         if how == compressed and end <= n <= end + MOST_SHARED and is_start(document, end):
-            return Start(end, document._replica.starts[end, how])
+            break
+    else:
+        end = newest_start(document)
+    start = encoded_start(document, end, compressed)
+    return start if start.end else None
+
+
+def newest_start(document: Document) -> int:
+    """The newest version to begin at, by the local version after it. O(1), of many heads O(runs)."""
+    n = end = document._events()
     heads = len(document.version)
-    end = n
     if heads > 1:
         log = document._replica.read()
         end = log.graph.last_critical(n - 1) + 1
         if (n - end > MOST_AFTER or log.erased) and heads <= MAX_HEADS:
             end = n
-    start = encoded_start(document, end, compressed)
-    return start if start.end else None
+    return end
 
 
 def is_start(document: Document, end: int) -> bool:
-    """Whether every event is one of the local versions before `end`, or follows all of them."""
+    """Whether every event is one of the local versions before `end`, or follows all of them.
+
+    That may take the history, which may not be read yet; then what had been encoded is forgotten.
+    """
     return end == document._events() or document._replica.read().graph.is_critical(end - 1)
 
 
