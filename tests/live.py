@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
+from typing import TypeVar
 
 import generate
 from deliver import expect
@@ -12,6 +13,7 @@ from oracle import Op, Sequence, Txn
 from session import apply_edits
 
 from egwalker import Branch, Document, Run
+from egwalker.cycore import walker
 from egwalker.versions import Version
 
 RECENT = 40
@@ -122,6 +124,24 @@ def edit(doc: Document | Branch, ops: Iterable[Op]) -> None:
             doc.delete(pos, deleted)
         if inserted:
             doc.insert(pos, inserted)
+
+
+C = TypeVar("C", bound=Chat)
+
+
+def play(chats: int, steps: int, make: Callable[[int], C]) -> Iterator[C]:
+    """Chats of so many steps, by seed, every second one over span trees of several levels."""
+    for seed in range(chats):
+        found = make(seed)
+        walker._node_sizes(*((4, 4) if seed % 2 else ()))
+        try:
+            found.run(steps)
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+        finally:
+            walker._node_sizes()
+        yield found
 
 
 def chat(seed: int) -> Chat:

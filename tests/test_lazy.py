@@ -261,6 +261,19 @@ def received_again(rng: Random, twins: Twins, world: generate.World, base: Docum
     assert not twins.do(lambda doc: doc.receive(base.history()))
 
 
+def without_history(kind: str, seed: int) -> tuple[Random, Document, Twins, generate.World]:
+    """Twins of a document, to which some things have been done that need no history."""
+    rng = Random(seed)
+    base = source(kind, rng)
+    twins = Twins(base, agent=rng.choice(("me", "ann")))
+    world = generate.World(rng, values=kind == "list", odd=True)
+    if seed:
+        twins.watch()
+    for _ in range(rng.randint(0, 8)):
+        rng.choice(NEEDS_NO_HISTORY)(rng, twins, world)
+    return rng, base, twins, world
+
+
 @pytest.mark.parametrize("kind", ["text", "list"])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
@@ -280,14 +293,7 @@ def received_again(rng: Random, twins: Twins, world: generate.World, base: Docum
 def test_what_needs_the_history(
     act: Callable[[Random, Twins, generate.World, Document], None], kind: str, seed: int
 ) -> None:
-    rng = Random(seed)
-    base = source(kind, rng)
-    twins = Twins(base, agent=rng.choice(("me", "ann")))
-    world = generate.World(rng, values=kind == "list", odd=True)
-    if seed:
-        twins.watch()
-    for _ in range(rng.randint(0, 8)):
-        rng.choice(NEEDS_NO_HISTORY)(rng, twins, world)
+    rng, base, twins, world = without_history(kind, seed)
     assert twins.is_lazy()
     act(rng, twins, world, base)
     assert not twins.is_lazy()
@@ -302,14 +308,7 @@ def test_what_needs_the_history(
 def test_what_is_after_it_needs_no_history(
     act: Callable[[Random, Twins, generate.World, Document], None], kind: str, seed: int
 ) -> None:
-    rng = Random(seed)
-    base = source(kind, rng)
-    twins = Twins(base, agent=rng.choice(("me", "ann")))
-    world = generate.World(rng, values=kind == "list", odd=True)
-    if seed:
-        twins.watch()
-    for _ in range(rng.randint(0, 8)):
-        rng.choice(NEEDS_NO_HISTORY)(rng, twins, world)
+    rng, base, twins, world = without_history(kind, seed)
     act(rng, twins, world, base)
     for _ in range(6):
         rng.choice(SEQUENTIAL)(rng, twins, world)

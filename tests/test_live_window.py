@@ -35,18 +35,7 @@ def small_nodes() -> Iterator[None]:
 
 def test_hundreds_of_chats() -> None:
     """How many: EGWALKER_CHATS."""
-    longest = []
-    for seed in range(CHATS):
-        chat = live.chat(seed)
-        walker._node_sizes(*((4, 4) if seed % 2 else ()))
-        try:
-            chat.run(60)
-        except Exception as error:
-            error.add_note(f"seed {seed}")
-            raise
-        finally:
-            walker._node_sizes()
-        longest.append(chat.longest)
+    longest = [chat.longest for chat in live.play(CHATS, 60, live.chat)]
     assert sorted(longest)[CHATS // 2] > 100, "most of these chats should have needed a window"
 
 

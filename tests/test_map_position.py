@@ -14,7 +14,6 @@ from middle import polled, written
 from test_blame import KINDS, delivered, world
 
 from egwalker import Document, HistoryError, KindError, PositionError, VersionError
-from egwalker.cycore import walker
 from egwalker.cycore.mapping import map_position
 from egwalker.session import Session
 from egwalker.versions import to_local
@@ -91,18 +90,7 @@ class Asking(live.Chat):
 
 def test_while_people_type_at_once() -> None:
     """What was typed here enters the window when somebody asks; what comes later finds all as it was."""
-    mapped = 0
-    for seed in range(CHATS):
-        chat = Asking(seed)
-        walker._node_sizes(*((4, 4) if seed % 2 else ()))
-        try:
-            chat.run(40)
-        except Exception as error:
-            error.add_note(f"seed {seed}")
-            raise
-        finally:
-            walker._node_sizes()
-        mapped += chat.mapped
+    mapped = sum([chat.mapped for chat in live.play(CHATS, 40, Asking)])
     assert mapped > CHATS, "most of these chats should have had windows"
 
 

@@ -161,13 +161,7 @@ class Encoded:
     @cached_property
     def raw_summary(self) -> bytes:
         """The summary but for the kind, not decoded."""
-        raw = expand(self._summary[1], "summary", None)
-        self._refuse_beyond(SUMMARY_FACTOR * len(raw))
-        return raw
-
-    def may_name(self, agent: str) -> bool:
-        """False if the summary certainly does not name this agent. Quicker than decoding it."""
-        return agent.encode() in self.raw_summary
+        return self._expanded(self._summary[1])
 
     def content(self, values: bool) -> Packed | None:
         """The cached content in the packed form, None if there is none. O(its bytes)."""
@@ -180,9 +174,7 @@ class Encoded:
         """What there is to know of the version that the history begins at; None if it begins at the root."""
         if BASE not in self.chunks:
             return None
-        raw = expand(self._base[0], "summary", None)
-        self._refuse_beyond(SUMMARY_FACTOR * len(raw))
-        summary = decode_summary(self.kind, raw)
+        summary = decode_summary(self.kind, self._expanded(self._base[0]))
         if not summary.events:
             raise DecodeError("the history begins after no events", self.chunks[BASE].at)
         return summary
@@ -191,6 +183,12 @@ class Encoded:
         """The content at that version in the packed form. O(its bytes)."""
         column = self._base[1]
         return self._packed(expand(column, "content", self._dictionary([column], BASE)), values)
+
+    def _expanded(self, column: Column) -> bytes:
+        """A column with a summary, if there is memory for that."""
+        raw = expand(column, "summary", None)
+        self._refuse_beyond(SUMMARY_FACTOR * len(raw))
+        return raw
 
     def _packed(self, raw: bytes, values: bool) -> Packed:
         if values:

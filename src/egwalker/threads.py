@@ -18,23 +18,19 @@ Done = tuple["Kept", BaseException | None]
 
 async def in_thread(work: Callable[[], T]) -> T:
     """Do work in a thread. It is awaited even if that is cancelled: nothing goes on behind one's back."""
-    return await to_the_end(asyncio.get_running_loop().run_in_executor(None, work))
-
-
-async def to_the_end(work: asyncio.Future[T]) -> T:
-    """Wait for work that goes on when whoever waits is cancelled, and then for its end all the same."""
+    done = asyncio.get_running_loop().run_in_executor(None, work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(done)
     except asyncio.CancelledError:
-        await asyncio.wait({work})
+        await asyncio.wait({done})
         raise
 
 
 class Kept(asyncio.Future[None]):
     """A future that cannot be cancelled: a task that is, while it waits for this one, ends when it is done.
 
-    What is under way is awaited to its end, as by `to_the_end`, which takes another future and more turns of
-    the event loop.
+    What is under way is awaited to its end, as by `in_thread`, where that takes another future and more turns
+    of the event loop.
     """
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002

@@ -18,7 +18,7 @@ import { AgentError, HistoryError, VersionError } from "./errors.js";
 /** Seqs are below this. */
 export const MAX_SEQ = 2 ** 53 - 1;
 /** Bytes of an agent's name. */
-export const MAX_NAME = 255;
+const MAX_NAME = 255;
 /** What `Graph.known` says of events that are part of the base, and of those that are not held. */
 export const IN_BASE = -1;
 export const UNKNOWN = -2;
@@ -41,7 +41,7 @@ export function checkName(name) {
 }
 
 /** Negative, 0 or positive as names compare, by their bytes. @param {Uint8Array} a @param {Uint8Array} b */
-export function compareBytes(a, b) {
+function compareBytes(a, b) {
   const n = Math.min(a.length, b.length);
   for (let i = 0; i < n; i++) if (a[i] !== b[i]) return a[i] - b[i];
   return a.length - b.length;
@@ -65,7 +65,7 @@ export function lastUpTo(at, x) {
 }
 
 /** Parts of `ranges` that are not in `others`, both ascending. @param {Range[]} ranges @param {Range[]} others @returns {Range[]} */
-export function subtract(ranges, others) {
+function subtract(ranges, others) {
   /** @type {Range[]} */
   const left = [];
   let k = 0;
