@@ -488,7 +488,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--typists: 1 to 64")
     if min(options.clients, options.documents, options.seconds, options.first_rate) <= 0:
         parser.error("numbers must be positive")
-    missing = [name for name in ("pycrdt", options.asgi) if find_spec(name) is None]
+    missing = [name for name in ("pycrdt", "uvloop", options.asgi) if find_spec(name) is None]
     if "theirs" in options.servers and (missing or find_spec("pycrdt.websocket") is None):
         say("pycrdt-websocket or its ASGI server is not installed: python3 tools/develop.py bench")
         return 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import re
@@ -12,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -185,6 +185,13 @@ async def serve_memory(idle: float) -> None:
     await AiohttpTransport().serve(open_place, host="127.0.0.1", port=0, idle=idle, ready=ready)
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """On the event loop that `egwalker serve` and uvicorn both take where it is installed."""
+    import uvloop  # noqa: PLC0415
+
+    uvloop.run(work)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve documents that are not stored.")
     parser.add_argument("--in-memory", type=float, metavar="IDLE", help="our server")
@@ -193,9 +200,9 @@ def main() -> None:
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         if options.in_memory is not None:
-            asyncio.run(serve_memory(options.in_memory))
+            run(serve_memory(options.in_memory))
         else:
-            asyncio.run(serve(options.asgi, options.keep))
+            run(serve(options.asgi, options.keep))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from egwalker import Document
+from egwalker.cli_online import run
 from egwalker.formats import load, save
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,3 +154,16 @@ def test_documents_of_operations(start: Start, tmp_path: Path) -> None:
     assert egwalker("log", "--groups", url).stdout == "alice:0..1  clock 0\nbob:0  clock 1\n"
     with urllib.request.urlopen(url) as answer:
         assert json.load(answer) == {"when": "Monday", "where": "the lake"}
+
+
+def test_the_server_runs_on_uvloop_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = []
+
+    async def work() -> None:
+        loops.append(type(asyncio.get_running_loop()))
+
+    run(work())
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if it were not
+    run(work())
+    assert issubclass(loops[0], uvloop.Loop)
+    assert not issubclass(loops[1], uvloop.Loop)

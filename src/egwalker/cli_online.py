@@ -2,7 +2,8 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def write(url: str, document: Document, token: str | None) -> None:
     asyncio.run(bring())
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Do this in an event loop: that of uvloop if it is installed, with which a server has less to do."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  (need not be there)
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
+
+
 def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], None]) -> None:
     """Serve the `.egw` files of a folder, or what is kept below a URL, until SIGINT or SIGTERM."""
     store = transport_of("file:" if isinstance(folder, Path) else folder)
@@ -49,7 +61,7 @@ def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], N
     # A transport need not be able to tell what it keeps.
     places = getattr(store, "places", None)
     below = f"file:{quote(str(folder))}/" if isinstance(folder, Path) else folder
-    asyncio.run(
+    run(
         server.serve(
             open_place,
             host=args.host,
