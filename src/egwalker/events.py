@@ -143,8 +143,9 @@ class Feed:
 
     def tell(self, change: Change) -> None:
         """Move the cursors, and prepare to tell the subscribers."""
-        for cursor in self.cursors:
-            cursor._follow(change.edits)
+        if self.cursors:  # to ask takes a fraction of the time that going through none takes
+            for cursor in self.cursors:
+                cursor._follow(change.edits)
         if self._depth:
             if self._audience:
                 self._gathered.append(change)
