@@ -6,19 +6,25 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from serving import FakePlace, FakePlaces, files, full, link, running, until
 
 from egwalker import ContentError, DecodeError, Document, LockedError, Run, SyncError, hookimpl
 from egwalker.egw_file import EgwFile
 from egwalker.hub import Hub, Permission, is_blank, settle
 from egwalker.links import Link
+from egwalker.messages import UPDATE
 from egwalker.plugin_manager import manager
 from egwalker.transports.memory import MemoryChannel
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Plugin:
@@ -508,6 +514,36 @@ def test_a_place_that_keeps_nothing() -> None:
         await hub.close()
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_takes_long_to_tell_everybody_rests_as_long(new_loop: NewLoop) -> None:
+    """Or others, in other documents, would have no turn."""
+    took = 0.02
+    begun = []
+
+    class Slow(MemoryChannel):  # of bob, who sends no UPDATE
+        def write(self, message: bytes) -> bool:
+            if message[0] == UPDATE:
+                begun.append(time.monotonic())
+                time.sleep(took)
+            return super().write(message)
+
+    async def main() -> None:
+        hub = Hub(FakePlaces())
+        ann, bob = Document(), Document()
+        async with visit(hub, "x", ann) as one, visit(hub, "x", bob, channel=Slow) as other:
+            await one.synced()
+            await other.synced()
+            for _ in range(5):
+                ann.insert(0, "!")
+                await until(lambda: len(bob) == len(ann))
+        await hub.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert len(begun) == 5
+    assert min([after - before for before, after in pairwise(begun)]) > 1.8 * took
 
 
 def test_blank() -> None:

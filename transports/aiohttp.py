@@ -22,11 +22,11 @@ import logging
 import math
 import resource
 import signal
-import time
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from http.client import responses
+from time import monotonic, thread_time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -186,13 +186,12 @@ class ServerSocket(WebSocket):
     async def drain(self) -> None:
         """Wait until the buffer is nearly empty. `ConnectionError` if that takes `SEND_TIMEOUT`."""
         transport = self._transport
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun = monotonic()
         pause = SHORTEST_PAUSE
         while transport.get_write_buffer_size() > WRITE_BUFFER // 2:
             if transport.is_closing():
                 raise ConnectionResetError("the connection is closed")
-            if loop.time() - begun > SEND_TIMEOUT:
+            if monotonic() - begun > SEND_TIMEOUT:
                 self._stuck = True
                 raise ConnectionError("the other end does not read")
             await asyncio.sleep(pause)
@@ -202,7 +201,7 @@ class ServerSocket(WebSocket):
         """The next message, but no more than `RATE` a second."""
         data = await super().receive()
         if data is not None:
-            now = asyncio.get_running_loop().time()
+            now = monotonic()
             self._credit = min(BURST, self._credit + (now - self._filled) * RATE) - cost_of(data)
             self._filled = now
             if self._credit < 0:
@@ -410,11 +409,6 @@ class Budget:
         return max(0.0, used - SHARE * (now - then))
 
 
-def loop_time() -> float:
-    """The running event loop's clock, in seconds."""
-    return asyncio.get_running_loop().time()
-
-
 class Server:
     """The handlers of requests."""
 
@@ -484,11 +478,11 @@ class Server:
         spent: list[float] = []
 
         def make(document: Document) -> web.Response:
-            begun = time.thread_time()
+            begun = thread_time()
             try:
                 return answer(document)
             finally:
-                spent.append(time.thread_time() - begun)
+                spent.append(thread_time() - begun)
 
         async with self._room(name, create=False) as room, self._making:
             self._check_budget(client)  # who asked for much at once has waited for what it takes
@@ -500,12 +494,12 @@ class Server:
             except EgwalkerError as error:
                 raise web.HTTPBadRequest(text=f"{error}\n") from error
             finally:
-                self._budget.spend(client, sum(spent), loop_time())
+                self._budget.spend(client, sum(spent), monotonic())
         response.headers.update(HEADERS)
         return response
 
     def _check_budget(self, client: tuple[str, str]) -> None:
-        wait = self._budget.wait(client, loop_time())
+        wait = self._budget.wait(client, monotonic())
         if wait > 0:
             headers = {"Retry-After": str(math.ceil(wait))}
             raise web.HTTPTooManyRequests(text="answers to you have taken too long\n", headers=headers)

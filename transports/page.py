@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
@@ -224,7 +225,7 @@ class PageServer(Server):
         if self._listing is None:
             return []
         async with self._turn:
-            now = asyncio.get_running_loop().time()
+            now = monotonic()
             when, listed = self._listed
             if now >= when + FRESH:
                 listed = [one for one in await self._listing() if is_name(one[0])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from egwalker.cycore.errors import EgwalkerError, StorageError, SyncError
@@ -156,26 +157,26 @@ class Room:
     def _store_soon(self) -> None:
         if not self._dirty:
             self._dirty = True
-            if self._store_after > self._loop.time():
-                self._loop.call_at(self._store_after, self._changed.set)
+            if (wait := self._store_after - monotonic()) > 0:
+                self._loop.call_later(wait, self._changed.set)
             else:
                 self._changed.set()
 
     def _send_soon(self) -> None:
         if not self._sending:
             self._sending = True
-            if self._send_after and self._send_after > self._loop.time():
-                self._loop.call_at(self._send_after, self._send)
+            if self._send_after and (wait := self._send_after - monotonic()) > 0:
+                self._loop.call_later(wait, self._send)
             else:
                 self._loop.call_soon(self._send)
 
     def _send(self) -> None:
         """Send everybody what is new."""
         self._sending = False
-        begun = self._loop.time()
+        begun = monotonic()
         for peer in self.peers.values():
             peer.talk.flush(confirm=not self._durable)
-        now = self._loop.time()
+        now = monotonic()
         self._encoded.clear()
         self._send_after = 2 * now - begun if now - begun > LONG else 0.0
 
@@ -187,9 +188,9 @@ class Room:
                 return
             self._changed.clear()
             self._dirty = False
-            begun = self._loop.time()
+            begun = monotonic()
             await self.store()
-            now = self._loop.time()
+            now = monotonic()
             self._store_after = now + min(LONGEST_PAUSE, PAUSE * (now - begun))
 
     async def store(self) -> None:
@@ -354,7 +355,7 @@ class Hub:
             yield room
         finally:
             room.users -= 1
-            room.unused_since = asyncio.get_running_loop().time()
+            room.unused_since = monotonic()
             if not room.users and (room.error is not None or is_blank(room.document)):
                 self._unload(room)
 
@@ -409,13 +410,13 @@ class Hub:
             await place.close()
             raise
         room = self._rooms[name] = Room(name, place, self._confirmations)
-        room.unused_since = asyncio.get_running_loop().time()
+        room.unused_since = monotonic()
 
     async def _sweep(self) -> None:
         """Unload what nobody has used for a while."""
         while True:
             await asyncio.sleep(max(self._idle / 4, 0.01))
-            limit = asyncio.get_running_loop().time() - self._idle
+            limit = monotonic() - self._idle
             for room in list(self._rooms.values()):
                 if not room.users and room.unused_since <= limit:
                     self._unload(room)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from threading import get_ident
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -52,16 +54,13 @@ class Watch:
 
     def __init__(self, document: Document, wake: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._wake = wake
         self._coming = False  # a call from another thread
         self._subscription = document.subscribe(self._changed)
 
     def _changed(self, _: Change) -> None:
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
+        if get_ident() == self._thread and self._loop.is_running():
             self._wake()
         elif not self._coming:
             self._coming = True
@@ -388,7 +387,6 @@ class Link:
         return self._session
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         wait = FIRST_WAIT
         watch = Watch(self.document, self._flush)
         try:
@@ -402,9 +400,9 @@ class Link:
                     why = str(error) or type(error).__name__
                     logger.info("no connection for %r: %s", self.document, why)
                 else:
-                    begun = loop.time()
+                    begun = monotonic()
                     await self._use(channel)
-                    if loop.time() - begun > STEADY:
+                    if monotonic() - begun > STEADY:
                         wait = FIRST_WAIT
                 if self.error is not None:
                     return
