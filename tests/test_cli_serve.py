@@ -114,6 +114,8 @@ def test_a_place_of_another_package(start: Start, tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{PLUGIN}"
     place = f"sqlite://{tmp_path}/notes.db"
     url = start(place, PYTHONPATH=path) + "letter"
+    assert "there is no document 'letter'" in egwalker("cat", url, status=2).stderr
+    assert listed(url) == []  # to have asked for it has not made it
     egwalker("export", LETTERS[0], url)
     egwalker("merge", url, LETTERS[1], "-o", url)
     again = start(place, PYTHONPATH=path) + "letter"

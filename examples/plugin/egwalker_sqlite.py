@@ -56,8 +56,7 @@ class SqlitePlace:
         self._stored, self._id = held, doc_id
 
     async def close(self) -> None:
-        """Store what is new."""
-        await self.commit()
+        """Nothing is open between two commits."""
 
 
 class SqliteTransport:

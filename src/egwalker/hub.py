@@ -40,8 +40,8 @@ class Permission(NamedTuple):
 class Place(Protocol):
     """Where one document is kept durably. It is held, and nobody else writes there, until `close`.
 
-    A new document is there once it has been committed. Before that it may take on another id, see `settle`,
-    and another kind, both from whoever comes first.
+    A new document may take on another id, see `settle`, and another kind, both from whoever comes first. It is
+    not committed before that, and is there once it has been.
     A place with an attribute `durable` that is false keeps nothing, and its `commit` does nothing.
     """
 
@@ -55,7 +55,7 @@ class Place(Protocol):
         ...
 
     async def close(self) -> None:
-        """Commit, and let go of the place."""
+        """Let go of the place. What was not committed need not be kept."""
         ...
 
 
@@ -195,7 +195,7 @@ class Room:
 
     async def store(self) -> None:
         """Make durable what there is, and say so. If that fails everybody is told, and sent away."""
-        if self.error is not None:
+        if self.error is not None or not settle(self.document):
             return
         marks = [(peer, peer.session.mark()) for peer in self.peers.values()]
         version = self.document.version
@@ -316,6 +316,7 @@ class Room:
         self._closing = True
         self._changed.set()
         await asyncio.gather(self._keeper, return_exceptions=True)
+        await self.store()
         await self.place.close()
 
 
