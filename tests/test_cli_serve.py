@@ -121,6 +121,8 @@ def test_a_place_of_another_package(start: Start, tmp_path: Path) -> None:
     again = start(place, PYTHONPATH=path) + "letter"
     assert egwalker("cat", again).stdout == egwalker("cat", url).stdout
     assert [one["name"] for one in listed(again)] == ["letter"]
+    nowhere = egwalker("serve", f"sqlite://{tmp_path}/no/notes.db", status=2, PYTHONPATH=path)
+    assert "unable to open database file" in nowhere.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".egw"] == []
 
 
@@ -130,6 +132,8 @@ def test_a_place_of_another_package(start: Start, tmp_path: Path) -> None:
         (("serve", "{}", "--host", "0.0.0.0", "--port", "0"), "say who may: a token, or anyone"),
         (("serve", "{}", "--kind", "spreadsheet"), "spreadsheet"),
         (("serve", "gopher://x"), "no plugin links to"),
+        (("serve", "http://127.0.0.1:9/"), "nothing is kept there"),
+        (("serve", "memory://x"), "nothing is kept there"),
         (("serve", "{}", "--port", "x"), "--port"),
         (("cat", "http://127.0.0.1:9/letter"), "cannot read http://127.0.0.1:9/letter"),
         (("cat", "gopher://x/letter"), "no plugin links to"),

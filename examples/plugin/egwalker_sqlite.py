@@ -24,11 +24,14 @@ class SqlitePlace:
 
     def __init__(self, path: str, name: str, kind: str) -> None:
         self._path, self._name = path, name
-        with closing(sqlite3.connect(path)) as database:
-            database.executescript(SCHEMA)
-            rows = database.execute(
-                "SELECT data FROM updates WHERE name = ? ORDER BY rowid", (name,)
-            ).fetchall()
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                database.executescript(SCHEMA)
+                rows = database.execute(
+                    "SELECT data FROM updates WHERE name = ? ORDER BY rowid", (name,)
+                ).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"{path}: {error}") from error
         self.document = Document.decode(rows[0][0]) if rows else Document(kind)
         for (data,) in rows[1:]:
             self.document.apply(data)

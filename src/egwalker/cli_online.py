@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from egwalker.cycore.errors import SyncError
+from egwalker.cycore.errors import StorageError, SyncError
 from egwalker.document import Document
 from egwalker.hub import Place
 from egwalker.plugin_manager import document_type, transport_of
@@ -61,8 +61,16 @@ def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], N
     # A transport need not be able to tell what it keeps.
     places = getattr(store, "places", None)
     below = f"file:{quote(str(folder))}/" if isinstance(folder, Path) else folder
-    run(
-        server.serve(
+
+    async def work() -> None:
+        if isinstance(folder, str):
+            # Whether anything is kept there should be known now. No document that is served has this name.
+            try:
+                place = await open_place("-")
+            except NotImplementedError as error:
+                raise StorageError(f"nothing is kept there: {error}") from error
+            await place.close()
+        await server.serve(
             open_place,
             host=args.host,
             port=args.port,
@@ -72,4 +80,5 @@ def serve(folder: Path | str, args: argparse.Namespace, ready: Callable[[str], N
             idle=args.idle,
             listing=partial(places, below) if places else None,
         )
-    )
+
+    run(work())

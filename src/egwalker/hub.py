@@ -40,8 +40,8 @@ class Permission(NamedTuple):
 class Place(Protocol):
     """Where one document is kept durably. It is held, and nobody else writes there, until `close`.
 
-    A new document may take on another id, see `settle`, and another kind, both from whoever comes first. It is
-    not committed before that, and is there once it has been.
+    A new document may take on another id, see `settle`, and another kind, both from whoever comes first. It
+    is not committed before that, and is there once it has been.
     A place with an attribute `durable` that is false keeps nothing, and its `commit` does nothing.
     """
 
