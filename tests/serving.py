@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -20,6 +22,12 @@ from egwalker.transports.aiohttp import anybody, setup
 from egwalker.transports.file import FileTransport
 
 OpenPlace = Callable[[str], Awaitable[Place]]
+
+PATIENCE = 120.0
+"""Seconds that may pass, on a busy machine, until what should happen has happened."""
+FIRST_PORT = 10_000 + os.getpid() % 2200 * 10
+PORTS = cycle(range(FIRST_PORT, FIRST_PORT + 10))
+"""Of this process, below those that systems hand out: a server that is away loses its port to nobody."""
 
 
 def files(folder: Path, kind: str = "text") -> OpenPlace:
@@ -58,17 +66,18 @@ class FakePlace:
 
 
 class FakePlaces:
-    """Places by name, each made when it is first opened; `failing` names cannot be."""
+    """Places by name, each made when it is first opened, if the gate is open; `failing` names cannot be."""
 
     def __init__(self) -> None:
         self.places: dict[str, FakePlace] = {}
         self.opened: list[str] = []
         self.failing: dict[str, Exception] = {}
-        self.delay = 0.0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def __call__(self, name: str) -> FakePlace:
         self.opened.append(name)
-        await asyncio.sleep(self.delay)
+        await self.gate.wait()
         if name in self.failing:
             raise self.failing[name]
         old = self.places.get(name)
@@ -119,9 +128,9 @@ def link(url: str, document: Document, **options: Any) -> Link:
     return found
 
 
-async def until(what: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(what: Callable[[], object]) -> None:
     """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while not what():
             await asyncio.sleep(0.005)
 
@@ -134,8 +143,10 @@ async def raw(port: int, lines: bytes) -> tuple[asyncio.StreamReader, asyncio.St
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """A port that nobody listens at, nor will who asks for any."""
+    while True:
+        port = next(PORTS)
+        with socket.socket() as found, suppress(OSError):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            found.bind(("127.0.0.1", port))
+            return port

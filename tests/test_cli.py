@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from serving import PATIENCE
 
 import egwalker
 from egwalker import Document, Run, cli, cli_words, egw_records, encoding, json_history
@@ -687,7 +688,7 @@ class TestProcess:
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE) == 1
         process.stderr.close()
 
 
@@ -701,7 +702,7 @@ class TestMeter:
         monkeypatch.setattr(sys, "stderr", terminal)
         with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE
             while "reading 1,000 of 3,000" not in terminal.getvalue():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -710,6 +711,7 @@ class TestMeter:
     def test_is_quiet_about_short_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = self.Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(cli_words, "DELAY", 1000.0)
         with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
         assert terminal.getvalue() == ""
@@ -717,7 +719,8 @@ class TestMeter:
     def test_is_quiet_in_scripts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pipe = io.StringIO()
         monkeypatch.setattr(sys, "stderr", pipe)
+        monkeypatch.setattr(cli_words, "DELAY", 0.0)
         with cli_words.Meter() as meter:
             meter("reading", 1000, 3000)
-            time.sleep(1.3)
+            time.sleep(0.3)
         assert pipe.getvalue() == ""

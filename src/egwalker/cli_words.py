@@ -11,6 +11,8 @@ from typing import Self, TextIO
 
 CLEAR = "\x1b[K"
 """Tells a terminal to clear the rest of the line."""
+DELAY, PERIOD = 1.0, 0.2
+"""Seconds until it is shown what takes so long, and until that is shown anew."""
 
 
 class FailureError(Exception):
@@ -44,13 +46,13 @@ class Meter:
             self._thread.join()
 
     def _show(self) -> None:
-        wait = 1.0
-        while not self._done.wait(wait):
+        shown = False
+        while not self._done.wait(PERIOD if shown else DELAY):
             what, done, total = self._state
             share = f" {done:,} of {total:,}" if total else ""
             print(f"\r{CLEAR}{what}{share} ...", end="", file=sys.stderr, flush=True)
-            wait = 0.2
-        if wait < 1:
+            shown = True
+        if shown:
             print(f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
 
 
