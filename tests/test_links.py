@@ -7,13 +7,13 @@ import gzip
 import json
 import threading
 import time
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
+import timeless
 from aiohttp import web
-from serving import FakePlace, FakePlaces, files, free_port, full, link, running, until
+from serving import PATIENCE, FakePlace, FakePlaces, files, free_port, full, link, running, until
 
 from egwalker import Document, StorageError, SyncError, links
 from egwalker.hub import Permission
@@ -22,8 +22,8 @@ from egwalker.transports.memory import MemoryChannel
 from egwalker.transports.testing import assert_converged
 
 
-async def quickly(*awaitables: object, seconds: float = 60.0) -> None:
-    async with asyncio.timeout(seconds):
+async def quickly(*awaitables: object) -> None:
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*awaitables)  # type: ignore[call-overload]
 
 
@@ -114,32 +114,47 @@ def test_resumes_by_itself_after_the_server_was_gone(tmp_path: Path) -> None:
             await until(lambda: ann.content == bob.content)
             assert sorted(ann.content.split()) == ["ann", "bob", "one", "server"]
             assert first.error is None
-            await quickly(first.close(), second.close(), seconds=1)
+            await quickly(first.close(), second.close())
         with pytest.raises(SyncError, match="closed"):
             await first.synced()
 
     asyncio.run(main())
 
 
-def test_backs_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backs_off() -> None:
     """Attempts come ever more seldom, and soon again after a connection that has worked."""
-    monkeypatch.setattr(links, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(links, "LONGEST_WAIT", 0.2)
 
     async def main() -> None:
-        times: list[float] = []
+        loop = asyncio.get_running_loop()
+        attempts: asyncio.Queue[float] = asyncio.Queue()
+        there: list[MemoryChannel] = []
+        up = False
 
         async def open_channel() -> links.Channel:
-            times.append(time.monotonic())
-            raise ConnectionError("nobody there")
+            attempts.put_nowait(loop.time())
+            if not up:
+                raise ConnectionError("nobody there")
+            here, other = MemoryChannel.pair()
+            there.append(other)
+            return here
 
         async with links.Link(Document(), open_channel):
-            await until(lambda: len(times) >= 9)
-        waits = [after - before for before, after in pairwise(times)]
-        assert waits[0] < 0.05
-        assert 0.1 <= max(waits[-3:]) < 0.5
+            last = await attempts.get()
+            for number in range(20):
+                up = number == 19
+                longest = min(links.FIRST_WAIT * 2**number, links.LONGEST_WAIT)
+                last, before = await attempts.get(), last
+                assert longest / 2 <= last - before <= longest
+            for lasted, longest in (
+                (links.STEADY / 2, links.LONGEST_WAIT),
+                (2 * links.STEADY, links.FIRST_WAIT),
+            ):
+                await asyncio.sleep(lasted)
+                await there[-1].close()
+                left = loop.time()
+                assert longest / 2 <= await attempts.get() - left <= longest
 
-    asyncio.run(main())
+    timeless.run(main())
 
 
 def test_what_ends_a_link_says_why() -> None:
@@ -162,13 +177,13 @@ def test_what_ends_a_link_says_why() -> None:
             for url, why in cases.items():
                 async with link(url, document) as one:
                     with pytest.raises(SyncError, match=why):
-                        await asyncio.wait_for(one.synced(), 30)
+                        await asyncio.wait_for(one.synced(), PATIENCE)
                     assert one.error is not None
                     with pytest.raises(SyncError, match=why):
                         await one.persisted()
             async with link(f"ws://127.0.0.1:{free_port()}/x", document, reconnect=False) as one:
                 with pytest.raises(SyncError, match="no connection.*Connect call failed"):
-                    await asyncio.wait_for(one.synced(), 30)
+                    await asyncio.wait_for(one.synced(), PATIENCE)
 
     asyncio.run(main())
 
@@ -205,7 +220,7 @@ def test_persisted_fails_with_the_place() -> None:
                 places.places["x"].error = full()
                 document.insert(0, "hello")
                 with pytest.raises(SyncError, match="StorageError: document 'x' cannot be stored") as caught:
-                    await asyncio.wait_for(one.persisted(), 30)
+                    await asyncio.wait_for(one.persisted(), PATIENCE)
                 assert "secret" not in str(caught.value)
                 other.insert(0, "fine")
                 await quickly(fine.persisted())
@@ -237,7 +252,7 @@ def test_persisted_while_others_go_on_typing() -> None:
                 thread.start()
                 try:
                     for _ in range(20):
-                        await quickly(one.persisted(), one.synced(), seconds=2)
+                        await quickly(one.persisted(), one.synced())
                 finally:
                     going = False
                     thread.join()
@@ -264,7 +279,7 @@ def test_persisted_while_there_is_always_something_new() -> None:
 
         async with running(open_place) as server, link(server.url + "x", document) as one:
             for _ in range(5):
-                await quickly(one.persisted(), seconds=2)
+                await quickly(one.persisted())
 
     asyncio.run(main())
 
@@ -300,10 +315,10 @@ def test_a_reader_is_told_that_edits_are_not_taken() -> None:
                 await quickly(one.synced())
                 assert document.content == "theirs"
                 with pytest.raises(SyncError, match="does not take edits"):
-                    await asyncio.wait_for(one.persisted(), 30)
+                    await asyncio.wait_for(one.persisted(), PATIENCE)
                 document.insert(0, "mine")
                 with pytest.raises(SyncError, match="does not take edits"):
-                    await asyncio.wait_for(one.synced(), 30)
+                    await asyncio.wait_for(one.synced(), PATIENCE)
                 assert one.error is None, "the link is still there"
 
     asyncio.run(main())
@@ -379,7 +394,9 @@ def test_nobody_greets(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         here, there = MemoryChannel.pair()
         session = Session(Document())
-        error = await asyncio.wait_for(links.Talk(session, there, lambda _: None, answers=True).run(), 30)
+        error = await asyncio.wait_for(
+            links.Talk(session, there, lambda _: None, answers=True).run(), PATIENCE
+        )
         assert "no greeting" in str(error)
         assert await here.receive() is not None
         assert await here.receive() is None
@@ -406,7 +423,7 @@ def test_a_channel_is_closed_whatever_happens() -> None:
 
         async with links.Link(Document(), open_channel) as one:
             with pytest.raises(SyncError, match="internal error.*oh"):
-                await asyncio.wait_for(one.synced(), 30)
+                await asyncio.wait_for(one.synced(), PATIENCE)
         assert Broken.closed == 1
 
     asyncio.run(main())
@@ -422,7 +439,7 @@ def test_two_documents_with_ids_are_not_merged() -> None:
                 await quickly(one.persisted())
                 async with link(server.url + "x", bob) as other:
                     with pytest.raises(SyncError, match="IdentityError"):
-                        await asyncio.wait_for(other.synced(), 30)
+                        await asyncio.wait_for(other.synced(), PATIENCE)
             assert (ann.content, bob.content) == ("ann", "bob")
 
     asyncio.run(main())

@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import timeless
 from aiohttp import web
 from server_crash import crash
-from serving import FakePlaces, Running, files, free_port, link, raw, running, serving, until
+from serving import PATIENCE, FakePlaces, Running, files, free_port, link, raw, running, serving, until
 
 from egwalker import DecodeError, Document, SyncError, hookimpl
 from egwalker import hub as hub_module
@@ -72,8 +73,13 @@ def secret_places(names: list[str]) -> FakePlaces:
     return places
 
 
-async def attack(server: Running, name: str, kind: str, headers: dict[str, str]) -> tuple[int, bytes, Any]:
-    """Try something on a document; the status of the handshake, all bytes that came, and the session."""
+async def attack(
+    server: Running, name: str, kind: str, headers: dict[str, str], owed: tuple[bytes, ...] = ()
+) -> tuple[int, bytes, Any]:
+    """Try something on a document; the status of the handshake, all bytes that came, and the session.
+
+    What is `owed` is waited for.
+    """
     mine = Document(agent="mallory", id="0" * 32)
     if kind == "backlog":
         mine.insert(0, "EVIL")
@@ -102,8 +108,9 @@ async def attack(server: Running, name: str, kind: str, headers: dict[str, str])
         while True:
             try:
                 # What it waits for may take long on a busy machine; that nothing more comes, it cannot know.
-                unsent = kind == "update" and "EVIL" not in mine.content
-                message_in = await socket.receive(10.0 if unsent else 0.8)
+                waits = kind == "update" and "EVIL" not in mine.content
+                waits |= any(secret not in got for secret in owed)
+                message_in = await socket.receive(PATIENCE if waits else 0.8)
             except TimeoutError:
                 break
             if message_in.type is not aiohttp.WSMsgType.BINARY:
@@ -145,24 +152,25 @@ def test_rights_over_websockets() -> None:
             assert name not in places.opened, "it was opened for somebody without any right"
             assert not any(secret in got for secret in SECRETS)
             return
+        talked = kind in ("hello", "update", "presence") and (allowed.write or kind != "update")
+        owed = SECRETS if allowed.read and talked else ()
         async with link(url, resident, headers={"Rights": "both"}) as friend:
             await friend.synced()
             friend.show("secretpresence")
-            attempt = asyncio.create_task(attack(server, name, kind, headers))
+            attempt = asyncio.create_task(attack(server, name, kind, headers, owed))
             await asyncio.sleep(0.1)
             resident.insert(0, "LATER ")
             status, got, session = await attempt
             assert status == 101
             await friend.persisted()
             leaked = [secret for secret in SECRETS if secret in got]
-            talked = kind in ("hello", "update", "presence")
             if not allowed.read:
                 assert not leaked, (case, leaked)
                 assert session.document.content in ("", "EVIL")
                 # What it may send is taken, and what came of it concerns others only.
                 assert session.remaining == 0
                 assert not friend.presences
-            elif talked and (allowed.write or kind != "update"):
+            elif owed:
                 assert leaked == list(SECRETS), (case, leaked)
             enters = allowed.write and kind in ("backlog", "update")
             if enters:
@@ -281,7 +289,7 @@ def test_what_is_not_there_is_not_made(tmp_path: Path) -> None:
                     assert response.status == 404
             async with link(server.url + "new", Document(), headers={"Rights": "read"}) as one:
                 with pytest.raises(SyncError, match="404 Not Found"):
-                    await asyncio.wait_for(one.synced(), 30)
+                    await asyncio.wait_for(one.synced(), PATIENCE)
             await until(lambda: not len(server.hub))
             assert list(tmp_path.iterdir()) == []
             async with link(server.url + "new", Document(), headers={"Rights": "write"}) as one:
@@ -398,7 +406,7 @@ def test_nothing_is_buffered_before_authentication() -> None:
                     writer.write(bytes(1 << 20))
                     await asyncio.wait_for(writer.drain(), 0.3)
                     sent += 1 << 20
-            assert sent < 30 << 20, "only the system's buffers take something"
+            assert sent < 100 << 20, "only the system's buffers take something"
             assert places.opened == []
             gate.set()
             assert b"403" in await reader.readline()
@@ -493,7 +501,7 @@ def test_what_cannot_be_opened_is_not_explained(tmp_path: Path) -> None:
                     assert not one.connected
                     assert one.error is None
                     await asyncio.to_thread(held.close)
-                    await asyncio.wait_for(one.synced(), 30)
+                    await asyncio.wait_for(one.synced(), PATIENCE)
                     assert document.content == "hello"
 
     asyncio.run(main())
@@ -516,7 +524,7 @@ class Deaf:
 
 
 def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "SEND_TIMEOUT", 2.0)
+    monkeypatch.setattr(transport, "SEND_TIMEOUT", PATIENCE)
 
     async def main() -> None:
         async with running(FakePlaces()) as server:
@@ -529,7 +537,6 @@ def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
                 return channels[-1]
 
             rng = Random(1)
-            loop = asyncio.get_running_loop()
             async with (
                 Link(slow, open_deaf) as one,
                 link(server.url + "x", writer) as two,
@@ -538,34 +545,35 @@ def test_a_slow_reader_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
                 await asyncio.gather(one.synced(), two.synced(), three.synced())
                 room = server.hub._rooms["x"]
                 channels[0].hears.clear()
-                waits = []
-                biggest = 0
-                first = loop.time()
-                while len(room.peers) == 3:
-                    assert loop.time() - first < 60, "the slow one is never dropped"
+                biggest = rounds = 0
+                while rounds < 10:
                     writer.insert(0, rng.randbytes(150_000).hex())
-                    begun = loop.time()
-                    await asyncio.wait_for(two.persisted(), 30)
+                    await asyncio.wait_for(two.persisted(), PATIENCE)
                     await until(lambda: len(reader) == len(writer))
-                    waits.append(loop.time() - begun)
+                    waiting = 0
                     for peer in room.peers.values():
                         socket = peer.talk.channel
                         assert isinstance(socket, transport.ServerSocket)
-                        biggest = max(biggest, socket._transport.get_write_buffer_size())
-                assert sorted(waits)[len(waits) // 2] < 1.0, "others wait"
+                        waiting = max(waiting, socket._transport.get_write_buffer_size())
+                    biggest = max(biggest, waiting)
+                    # What the slow one does not take waits for it, while others have all that was typed.
+                    rounds = rounds + 1 if waiting > transport.WRITE_BUFFER // 2 else 0
                 assert biggest < 3 << 20, f"{biggest} bytes wait in a socket's buffer"
+                assert len(room.peers) == 3
+                monkeypatch.setattr(transport, "SEND_TIMEOUT", 0.0)
+                await until(lambda: len(room.peers) == 2)
+                monkeypatch.setattr(transport, "SEND_TIMEOUT", PATIENCE)
                 assert len(slow) < len(writer)
                 channels[0].hears.set()
-                await until(lambda: len(slow) == len(writer), 10)
+                await until(lambda: len(slow) == len(writer))
                 assert slow.content == writer.content
                 assert len(channels) > 1, "over another connection"
 
     asyncio.run(main())
 
 
-def test_the_dead_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dead_are_noticed() -> None:
     """Both ends find out that the other one does not answer any more."""
-    monkeypatch.setattr(transport, "HEARTBEAT", 0.2)
 
     async def main() -> None:
         async with running(FakePlaces()) as server:
@@ -578,58 +586,65 @@ def test_the_dead_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
             async with link(server.url + "x", Document()) as alive:
                 await alive.synced()
                 room = server.hub._rooms["x"]
-                assert len(room.peers) == 2
-                await until(lambda: len(room.peers) == 1, 3)
-                await asyncio.sleep(0.5)
-                assert alive.connected, "who answers stays"
+                peers = set(room.peers)
+                assert len(peers) == 2
+                await asyncio.sleep(2 * transport.HEARTBEAT)
+                (left,) = room.peers
+                assert left in peers, "who answers stays"
+                assert alive.connected
             writer.transport.abort()
 
-        connections = 0
+        connections: asyncio.Queue[float] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
 
         async def silent(request: web.Request) -> web.WebSocketResponse:
-            nonlocal connections
-            connections += 1
+            connections.put_nowait(loop.time())
             socket = web.WebSocketResponse(autoping=False)
             await socket.prepare(request)
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.sleep(60)
+                await asyncio.sleep(3600)
             return socket
 
         app = web.Application(handler_args={"handler_cancellation": True})
         app.router.add_get("/x", silent)
         async with serving(app) as port, link(f"ws://127.0.0.1:{port}/x", Document()):
-            await until(lambda: connections >= 2, 3)
+            first, second = await connections.get(), await connections.get()
+            assert transport.HEARTBEAT < second - first < 2 * transport.HEARTBEAT
 
-    asyncio.run(main())
+    timeless.run(main())
 
 
 def test_messages_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends very many is read slowly, and nobody else is."""
-    monkeypatch.setattr(transport, "RATE", 100.0)
+    monkeypatch.setattr(transport, "RATE", 1.0)
     monkeypatch.setattr(transport, "BURST", 10.0)
 
     async def main() -> None:
+        loop = asyncio.get_running_loop()
+        seen: asyncio.Queue[tuple[object, float]] = asyncio.Queue()
         async with running(FakePlaces()) as server:
-            loop = asyncio.get_running_loop()
             fast, calm = Document(agent="fast"), Document(agent="calm")
-            async with link(server.url + "x", fast) as one, link(server.url + "x", calm) as two:
+            async with (
+                link(server.url + "x", fast) as one,
+                link(
+                    server.url + "x",
+                    calm,
+                    on_presence=lambda _, state: seen.put_nowait((state, loop.time())),
+                ) as two,
+            ):
                 await asyncio.gather(one.synced(), two.synced())
-
-                async def hurry() -> None:
-                    for i in range(60):
-                        one.show(i)
-                        await asyncio.sleep(0.001)
-
                 begun = loop.time()
-                hurrying = asyncio.create_task(hurry())
-                await until(lambda: two.presences)
+                for i in range(30):
+                    one.show(i)
+                    await asyncio.sleep(0.001)
                 calm.insert(0, "x")
-                await asyncio.wait_for(two.persisted(), 0.3)
-                await until(lambda: two.presences.get("fast") == 59)
-                assert loop.time() - begun > 0.35
-                await hurrying
+                await two.persisted()
+                assert loop.time() - begun < 1.0
+                while (found := await seen.get())[0] != 29:
+                    pass
+                assert 15.0 < found[1] - begun < 30.0
 
-    asyncio.run(main())
+    timeless.run(main())
 
 
 def test_a_presence_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -682,7 +697,7 @@ def test_plugins_are_asked(tmp_path: Path) -> None:
             for name in "y?who=me", "x?who=you", "x":
                 async with link(server.url + name, Document()) as one:
                     with pytest.raises(SyncError, match="403"):
-                        await asyncio.wait_for(one.synced(), 30)
+                        await asyncio.wait_for(one.synced(), PATIENCE)
 
     try:
         asyncio.run(main())
@@ -697,7 +712,7 @@ def test_without_a_plugin_nobody_may(tmp_path: Path) -> None:
             link(server.url + "x", Document()) as one,
         ):
             with pytest.raises(SyncError, match="403 Forbidden"):
-                await asyncio.wait_for(one.synced(), 30)
+                await asyncio.wait_for(one.synced(), PATIENCE)
 
     asyncio.run(main())
 
@@ -744,12 +759,12 @@ def test_who_is_let_in_by_default(tmp_path: Path) -> None:
             url = urls[0].replace("0.0.0.0", "127.0.0.1") + "x"
             for one in allowed:
                 async with link(url, Document(), **one) as found:
-                    await asyncio.wait_for(found.persisted(), 30)
+                    await asyncio.wait_for(found.persisted(), PATIENCE)
             if "token" in options:
                 for wrong in ({}, {"token": "u"}):
                     async with link(url, Document(), **wrong) as found:
                         with pytest.raises(SyncError, match="403"):
-                            await asyncio.wait_for(found.persisted(), 30)
+                            await asyncio.wait_for(found.persisted(), PATIENCE)
                 fetched = await AiohttpTransport().fetch(url, token="t")
                 assert Document.decode(fetched).content == ""
                 with pytest.raises(SyncError, match="403"):
@@ -766,14 +781,14 @@ def test_servers_are_killed(tmp_path: Path) -> None:
     crashes = asyncio.run(crash(10, tmp_path, clients=4, seed=1))
     assert not crashes.errors, crashes.errors
     assert (crashes.kills, crashes.terms) == (5, 5)
-    assert sum(client.acknowledged for client in crashes.clients) > 500
+    assert all(client.acknowledged >= crashes.reconnections / 4 for client in crashes.clients)
     assert crashes.reconnections > 15
 
 
 def test_who_asks_for_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers take the server's time. Others are answered meanwhile, and the same client later."""
     monkeypatch.setattr(transport, "BUDGET", 0.0)
-    monkeypatch.setattr(transport, "SHARE", 1e-6)
+    monkeypatch.setattr(transport, "SHARE", 1e-9)
 
     async def main() -> None:
         places = FakePlaces()
@@ -895,21 +910,21 @@ def test_large_messages_are_compressed_for_who_offers_it() -> None:
                     while session.document.content != resident.content:
                         while message := session.poll():
                             await socket.send_bytes(message)
-                        session.receive((await socket.receive(10)).data)
+                        session.receive((await socket.receive(PATIENCE)).data)
                     resident.insert(0, "small")
                     while session.document.content != resident.content:
-                        session.receive((await socket.receive(10)).data)
+                        session.receive((await socket.receive(PATIENCE)).data)
                     one.show("z" * 3000, f"key{compress}")  # edits of this size are compressed anyway
                     shown = False
                     while not shown:
-                        (event,) = session.receive((await socket.receive(10)).data)
+                        (event,) = session.receive((await socket.receive(PATIENCE)).data)
                         shown = isinstance(event, Presence) and event.key == f"key{compress}"
                     heads = {(frame[0], len(frame) < 500) for frame in frames}
                     assert (0x82, True) in heads
                     assert ((0xC2, True) in heads) == bool(compress)
                     await socket.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 class Recorder:
