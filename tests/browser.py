@@ -40,7 +40,7 @@ from playwright.async_api import (
     async_playwright,
 )
 from playwright.async_api import Page as Tab
-from serving import free_port
+from serving import PATIENCE, free_port
 
 from egwalker import Document
 from egwalker.formats import load
@@ -48,9 +48,10 @@ from egwalker.formats import load
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SWITCH, REQUIRED = "EGWALKER_BROWSER", "required"
 SCREENSHOTS = "EGWALKER_SCREENSHOTS"
-PATIENCE = 60.0
-"""Seconds that anything awaited here may take, on a busy machine."""
-NO_CONNECTION = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_\w+|EMPTY_RESPONSE|NETWORK_\w+)")
+NO_CONNECTION = re.compile(
+    r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_\w+|EMPTY_RESPONSE|NETWORK_\w+|INCOMPLETE_CHUNKED_ENCODING"
+    r"|CONTENT_LENGTH_MISMATCH)|losed before (receiving a handshake response|the connection is established)"
+)
 """What Chromium itself writes to the console while a server is away: no page can help it."""
 
 VIEW = """

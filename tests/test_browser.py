@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from browser import Page, Person, Server, Site, until
-from serving import free_port, serving
+from serving import PATIENCE, free_port, serving
 
 from egwalker import Document, connect
 
@@ -147,7 +147,11 @@ class TestPeople:
         get = "localStorage.getItem('key')"
         assert await second.tab.evaluate(get) == "value"
         assert await other.tab.evaluate(get) is None
-        assert await second.tab.evaluate("window.heard") == "value"
+
+        async def heard() -> bool:
+            return bool(await second.tab.evaluate("window.heard === 'value'"))
+
+        await until(heard, "the other tab was not told")
         await first.close()
         await second.close()
         again = await ann.go(alone.server.url)
@@ -219,13 +223,13 @@ async def test_a_server_that_is_killed_comes_back(tmp_path: Path) -> None:
     doc = Document(agent="ann")
     doc.insert(0, "hello")
     async with connect(server.url_of("a b-ü?"), doc) as link:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await link.persisted()
         await server.kill()
         assert server.stored("a b-ü?").content == "hello"
         doc.insert(5, "!")
         await server.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await link.persisted()
     await server.stop()
     assert server.stored("a b-ü?").content == "hello!"

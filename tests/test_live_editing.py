@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 from browser import Page, Site, same_text, until, until_matching
-from serving import link
+from serving import PATIENCE, link
 from test_traces import trace
 
 from egwalker import Document
@@ -111,7 +111,8 @@ async def test_carets_stay_where_they_are_in_the_text(site: Site) -> None:
         await bob.go_to(at)
         await bob.press(*keys)
         await bob.type(text)
-        assert await same_text(ann, bob) == wanted
+        for page in (ann, bob):
+            await page.until_text(wanted)
         assert await ann.caret() == caret
 
     await edit(0, [], "👩 ", "👩 one 😀 two three", 12)
@@ -119,29 +120,32 @@ async def test_carets_stay_where_they_are_in_the_text(site: Site) -> None:
     await edit(12, [], "here", "👩 one 😀 twhereo txhree", 12)
     await edit(14, ["Backspace"] * 4, "", "👩 one 😀 reo txhree", 10)
     await ann.type("-")
-    assert await same_text(ann, bob) == "👩 one 😀 -reo txhree"
+    await bob.until_text("👩 one 😀 -reo txhree")
     # Undoing takes back what was done here, and nothing of others.
     await ann.press("Control+z")
+    await bob.until_text("👩 one 😀 reo txhree")
     assert await same_text(ann, bob) == "👩 one 😀 reo txhree"
 
 
 async def before_caret(page: Page) -> str:
-    """What stands before the one caret of somebody else in the first line; the caret is waited for."""
-    await page.tab.locator(".cm-remote-caret").wait_for()
+    """What stands before the one caret of somebody else in the first line; `nobody` if there is none."""
     found: str = await page.tab.evaluate(
         """() => {
+            const caret = document.querySelector(".cm-remote-caret");
+            if (!caret) return "nobody";
             const range = new Range();
             range.setStart(document.querySelector(".cm-line"), 0);
-            range.setEndBefore(document.querySelector(".cm-remote-caret"));
+            range.setEndBefore(caret);
             return range.toString();
         }"""
     )
     return found
 
 
-async def selected(page: Page) -> str:
-    """What somebody else has selected in one line; that is waited for."""
-    return await page.tab.locator(".cm-remote-selection").inner_text()
+async def until_selected(page: Page, text: str) -> None:
+    """Wait until somebody else has selected that, in one line."""
+    found = page.tab.locator(".cm-remote-selection")
+    await until_matching(found.inner_text, f"^{re.escape(text)}$", "what is selected")
 
 
 async def test_others_see_whose_caret_is_where(site: Site) -> None:
@@ -155,7 +159,7 @@ async def test_others_see_whose_caret_is_where(site: Site) -> None:
         await bob.type("x")
     # Selections are seen, too.
     await ann.press("Shift+End")
-    assert await selected(bob) == "two three"
+    await until_selected(bob, "two three")
     await bob.screenshot("carets")
     await ann.close()
     await until(lambda: gone(bob, ".cm-remote-caret"), "who left is still shown")
@@ -177,7 +181,7 @@ async def test_carets_told_by_those_who_lack_what_was_typed_here(site: Site) -> 
     assert await bob.text() == "xxone two three"
     # Ann knows nothing of that.
     await ann.press("Shift+End")
-    assert await selected(bob) == "two three"
+    await until_selected(bob, "two three")
     await ann.go_to(1)
     await until_matching(partial(before_caret, bob), "^xxo$", "ann's caret")
     await ann.go_to(6)  # behind what bob has deleted
@@ -188,7 +192,7 @@ async def test_carets_told_by_those_who_lack_what_was_typed_here(site: Site) -> 
     assert await ann.text() == "one 😀 two three!"
     wire.let_go()
     await same_text(ann, bob)
-    assert (await before_caret(bob)).endswith("three!")
+    await until_matching(partial(before_caret, bob), "three!$", "ann's caret")
 
 
 async def gone(page: Page, selector: str) -> bool:
@@ -209,7 +213,7 @@ async def test_with_a_program(site: Site) -> None:
     (page,) = await site.couple(1, "notes")
     doc = Document(agent="program")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await linked.synced()
 
         async def write() -> None:
@@ -219,7 +223,7 @@ async def test_with_a_program(site: Site) -> None:
 
         await asyncio.gather(write(), page.type(words_of(0, 15), 0.01))
         await page.until_status(SAVED)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await linked.persisted()
         text = await page.until_text(lambda text: text == doc.content)
     assert words_of(0, 15) in text
@@ -232,7 +236,7 @@ async def test_what_is_typed_in_one_go_is_one_group(site: Site) -> None:
     (page,) = await site.couple(1, "notes")
     doc = Document(agent="program")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await linked.synced()
         await page.press("End")
         await page.type("!")
@@ -342,6 +346,9 @@ async def test_a_server_that_is_killed(site: Site) -> None:
             word = f"{'ab'[number]}{at}"
             await page.type(word + " ", 0.01)
             typed[number].append(word)
+            # Who never pauses has always something that is not saved.
+            if at % 10 == 9:
+                await page.until_status(r"(?i)all changes saved|offline")
 
     async def listen(number: int, page: Page) -> None:
         """What was typed before the page says that all is saved must be."""
@@ -354,7 +361,9 @@ async def test_a_server_that_is_killed(site: Site) -> None:
     async def interrupt() -> None:
         rng = Random(5)
         for _ in range(3):
-            await asyncio.sleep(0.5 + rng.random())
+            claimed_before = len(claims)
+            await until(partial(claimed_since, claimed_before), "nothing is ever saved")
+            await asyncio.sleep(rng.random())
             await site.server.kill()
             content = site.server.stored("notes").content
             for number, claimed in claims:
@@ -370,8 +379,10 @@ async def test_a_server_that_is_killed(site: Site) -> None:
             await site.server.start()
             for page in pages:
                 await page.until_status(r"(?i)^(?!.*offline)")
-        await asyncio.sleep(0.5)
         done.set()
+
+    async def claimed_since(before: int) -> bool:
+        return len({number for number, _ in claims[before:]}) == len(pages)
 
     async def grown(before: list[int]) -> bool:
         return all(len(words) > length for words, length in zip(typed, before, strict=True))
@@ -470,7 +481,7 @@ async def test_hostile_people(site: Site) -> None:
     ]
     doc = Document(agent="mallory")
     async with link(site.server.url_of("notes"), doc) as linked:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await linked.synced()
         for number, state in enumerate(states):
             linked.show(state, key=f"<b>{number}</b>\u202e")
