@@ -507,11 +507,14 @@ class Kills:
             [sys.executable, __file__, "--child", str(path), str(rng.getrandbits(32))], stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
-            first = process.stdout.readline()
+            said = process.stdout.readline()
             if rng.random() < 0.8:
-                time.sleep(rng.random() ** 2 * 0.3)
+                # However fast it is, some is acknowledged by then, and some is under way.
+                for _ in range(rng.choice((0, 1, 4, 20, 100))):
+                    said += process.stdout.readline()
+                time.sleep(rng.random() * 0.01)
             process.send_signal(signal.SIGKILL)
-            lines = (first + process.stdout.read()).decode().splitlines()
+            lines = (said + process.stdout.read()).decode().splitlines()
         self.kills += process.returncode == -signal.SIGKILL
         self.finished += process.returncode == 0
         if process.returncode not in (0, -signal.SIGKILL):

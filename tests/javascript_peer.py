@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
+from serving import PATIENCE
+
 from egwalker import EgwalkerError, SyncError
 from egwalker.session import Acknowledged, Closed, Event, Presence, Synced
 
@@ -37,7 +39,7 @@ class Node:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def number(self) -> int:
         self._numbers += 1

@@ -14,12 +14,13 @@ import argparse
 import asyncio
 import contextlib
 import signal
-import socket
 import sys
 import tempfile
 from pathlib import Path
 from random import Random
 from urllib.parse import quote
+
+from serving import PATIENCE, free_port
 
 from egwalker import Document, egw_records, links
 from egwalker.hub import Place
@@ -87,9 +88,7 @@ class Crashes:
     def __init__(self, folder: Path, clients: int, seed: int) -> None:
         self.folder = folder
         self.rng = Random(seed)
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port: int = found.getsockname()[1]
+        self.port = free_port()
         url = f"ws://127.0.0.1:{self.port}/{NAME}"
         self.clients = [Client(i, url, Random(f"{seed} {i}")) for i in range(clients)]
         self.kills = self.terms = self.reconnections = self.torn = 0
@@ -114,7 +113,7 @@ class Crashes:
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         if line != b"ready\n":
             raise RuntimeError(f"the server says {line!r}")
         return process
@@ -159,7 +158,7 @@ class Crashes:
                     await self._all_connected()
                     stop.set()
                     await asyncio.gather(*typing)
-                    await asyncio.wait_for(self._same(), 30)
+                    await asyncio.wait_for(self._same(), PATIENCE)
                 finally:
                     for task in (*typing, *waiting):
                         task.cancel()
@@ -167,14 +166,14 @@ class Crashes:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 20)
+            await asyncio.wait_for(process.wait(), PATIENCE)
         _, typed = self._numbers()
         for client in self.clients:
             self._check(client.agent, client.document.content, typed, typed)
         self._check("at the end", self._stored(), typed, typed)
 
     async def _all_connected(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not all(client.link.connected for client in self.clients):
                 for client in self.clients:
                     if client.link.error is not None:
@@ -186,7 +185,7 @@ class Crashes:
         for client in self.clients:
             client.going.clear()
         await self._all_connected()
-        await asyncio.wait_for(self._same(), 30)
+        await asyncio.wait_for(self._same(), PATIENCE)
         for client in self.clients:
             client.going.set()
 
@@ -195,10 +194,15 @@ class Crashes:
         if self.rng.random() < 0.8:
             await self._all_connected()
             self.reconnections += len(self.clients)
+            # However slow it is, everybody is told of something that is stored.
+            before, _ = self._numbers()
+            async with asyncio.timeout(PATIENCE):
+                while any(client.acknowledged == before[client.agent] for client in self.clients):
+                    await asyncio.sleep(0.005)
             await asyncio.sleep(self.rng.random() * 0.3)
         term = number % 2 == 1
         process.send_signal(signal.SIGTERM if term else signal.SIGKILL)
-        status = await asyncio.wait_for(process.wait(), 20)
+        status = await asyncio.wait_for(process.wait(), PATIENCE)
         # What was on its way to the clients may still come: what is acknowledged by now was before the end.
         acknowledged, typed = self._numbers()
         self.kills += not term

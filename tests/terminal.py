@@ -9,9 +9,7 @@ from collections.abc import Callable
 
 import pexpect
 import pyte
-
-SECONDS = 30.0
-"""To wait for what should come."""
+from serving import PATIENCE
 
 
 class Terminal:
@@ -50,7 +48,7 @@ class Terminal:
 
     def until(self, what: str | Callable[[], object]) -> None:
         """Wait until something is seen, or true."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not (what in self.text if isinstance(what, str) else what()):
             assert self.read(), f"it has ended: {self.text}"
             assert time.monotonic() < deadline, f"this is seen instead: {self.text}"
@@ -67,7 +65,7 @@ class Terminal:
     def hang_up(self) -> int | None:
         """Close the terminal, as with its window, and wait until the program has ended; its exit status."""
         self.process.ptyproc.fileobj.close()
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while self.process.isalive():
             assert time.monotonic() < deadline, "it does not end"
             time.sleep(0.02)
@@ -76,7 +74,7 @@ class Terminal:
 
     def end(self) -> int | None:
         """Wait until the program has ended; its exit status."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while self.read():
             assert time.monotonic() < deadline, f"it does not end: {self.text}"
         self.process.wait()

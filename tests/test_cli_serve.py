@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from serving import PATIENCE
 
 from egwalker import Document
 from egwalker.cli_online import run
@@ -30,7 +31,7 @@ Start = Callable[..., str]
 def egwalker(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "egwalker", *map(str, arguments)]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | environment, timeout=60
+        command, check=False, capture_output=True, text=True, env=os.environ | environment, timeout=PATIENCE
     )
     assert done.returncode == status, done.stderr
     return done
@@ -55,7 +56,7 @@ def start() -> Iterator[Start]:
     yield begin
     for server in running:
         server.send_signal(signal.SIGTERM)
-        _, err = server.communicate(timeout=30)
+        _, err = server.communicate(timeout=PATIENCE)
         assert server.returncode == 0
         assert err.startswith("stored all documents in "), err
 

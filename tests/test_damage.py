@@ -29,7 +29,7 @@ from egwalker.encoding import CONTENT, HISTORY, LAST, PART_OF_ID, RUN, SUMMARY, 
 MUTATIONS = int(os.environ.get("EGWALKER_MUTATIONS", "1500"))
 """How many for each form, of each sort."""
 SEED = os.environ.get("EGWALKER_SEED", "")
-SECONDS = 20
+SECONDS = 300
 """A case that takes longer hangs."""
 
 

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from serving import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -77,7 +78,7 @@ def test_console_sessions_are_what_one_sees(tmp_path: Path) -> None:
                     capture_output=True,
                     text=True,
                     check=False,
-                    timeout=60,
+                    timeout=PATIENCE,
                 )
                 assert done.returncode == 0, command
                 assert done.stdout + done.stderr == said, command

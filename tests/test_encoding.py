@@ -16,6 +16,7 @@ from deliver import DOC_ID, runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Txn
+from serving import PATIENCE
 from session import Peer, Session
 
 from egwalker import (
@@ -777,7 +778,7 @@ def test_a_wrong_content_meets_what_is_concurrent() -> None:
         [sys.executable, "-c", WRONG_CONTENT],
         check=False,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert run.stdout == b"done\n", run.stderr.decode()

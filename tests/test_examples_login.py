@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from serving import link, serving
+from serving import PATIENCE, link, serving
 
 from egwalker import Document, SyncError
 
@@ -38,7 +38,7 @@ def test_login(tmp_path: Path) -> None:
     async def refused(url: str, document: Document, why: str, **options: Any) -> None:
         async with link(url, document, **options) as one:
             with pytest.raises(SyncError, match=why):
-                await asyncio.wait_for(one.persisted(), 30)
+                await asyncio.wait_for(one.persisted(), PATIENCE)
 
     async def main() -> None:
         async with serving(example().make_app(tmp_path)) as port:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from serving import PATIENCE
 
 from egwalker import (
     DecodeError,
@@ -40,7 +41,7 @@ def stored(path: Path) -> str:
 
 
 async def linked(path: Path, document: Document, work: Callable[[], object] = lambda: None) -> None:
-    async with asyncio.timeout(30), connect(url_of(path), document) as one:
+    async with asyncio.timeout(PATIENCE), connect(url_of(path), document) as one:
         await one.synced()
         work()
 
@@ -159,17 +160,22 @@ def test_edits_of_a_cancelled_program_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.egw"
     document = Document()
 
-    async def main() -> None:
+    async def work(done: asyncio.Event) -> None:
         async with connect(url_of(path), document) as one:
             await one.synced()
             document.insert(0, "hello")
-            await asyncio.sleep(60)
+            done.set()
+            await asyncio.Event().wait()
 
-    async def cancelled() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(main(), 0.2)
+    async def main() -> None:
+        done = asyncio.Event()
+        working = asyncio.create_task(work(done))
+        await asyncio.wait_for(done.wait(), PATIENCE)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
 
-    asyncio.run(cancelled())
+    asyncio.run(main())
     with EgwFile.open(path) as file:
         assert file.document.content == "hello"
 
@@ -252,7 +258,7 @@ def test_who_is_there_at_one_time_sees_the_others(tmp_path: Path) -> None:
         ann.insert(0, "hello ")
         bob = ann.fork("bob")
         url = f"file:{tmp_path}/"
-        async with asyncio.timeout(30), connect(url, ann, period=0.02), connect(url, bob, period=0.02):
+        async with asyncio.timeout(PATIENCE), connect(url, ann, period=0.02), connect(url, bob, period=0.02):
             ann.insert(0, "ann ")
             bob.insert(len(bob), "bob ")
             while ann.content != bob.content or len(ann.content) < 14:
@@ -280,7 +286,7 @@ def test_only_ones_own_file_is_written(tmp_path: Path) -> None:
 
 
 async def waits(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not what():
             await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import network
 import pytest
+from serving import PATIENCE
 
 from egwalker import Document, IdentityError, SyncError
 from egwalker.session import Acknowledged, Changed, Presence, Session
@@ -239,7 +240,7 @@ def test_what_has_not_converged_is_said() -> None:
 
 def run(main: Callable[[], Any]) -> Any:
     async def limited() -> Any:
-        return await asyncio.wait_for(main(), 20)
+        return await asyncio.wait_for(main(), PATIENCE)
 
     return asyncio.run(limited())
 
@@ -302,10 +303,8 @@ def test_documents_of_a_process() -> None:
                 assert bob.id == ann.id
                 bob.insert(5, "!")
                 one.show({"at": 1})  # type: ignore[attr-defined]
-                for _ in range(200):
+                while str(ann) != "hello!" or not shown:
                     await asyncio.sleep(0.01)
-                    if str(ann) == "hello!" and shown:
-                        break
                 assert_converged(ann, bob, memory.documents["notes"])
                 assert shown == [("ann", {"at": 1})]
         stranger = Document(agent="eve")

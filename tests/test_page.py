@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from aiohttp import web
-from serving import FakePlaces, files, link, raw, running, serving, until
+from serving import PATIENCE, FakePlaces, files, link, raw, running, serving, until
 
 from egwalker import Document
 from egwalker.egw_file import EgwFile
@@ -260,7 +260,7 @@ def test_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                     first: list[dict[str, Any]] = (await listed(get))["documents"]
                     return first
 
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while len((await seen())[0]["people"]) < 2:
                         await asyncio.sleep(0.01)
                 first = (await seen())[0]
@@ -397,7 +397,7 @@ def test_a_token_becomes_a_cookie(tmp_path: Path) -> None:
             assert (await get("/notes", {**known, "Authorization": "Bearer wrong"})).status == 403
             assert (await get("/notes", {**known, "Origin": "http://evil.example"})).status == 403
             async with link(f"ws://127.0.0.1:{port}/notes", Document(), headers=known) as one:
-                await asyncio.wait_for(one.synced(), 30)
+                await asyncio.wait_for(one.synced(), PATIENCE)
 
     asyncio.run(main())
 
@@ -494,7 +494,7 @@ def test_the_past_is_made_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def slow(document: Document, event: int) -> dict[str, Any]:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return {"content": document.checkout(document.version_at(event))}
 
     monkeypatch.setattr(page, "past", slow)
@@ -503,7 +503,7 @@ def test_the_past_is_made_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         async with site(files(tmp_path)) as (get, port, _):
             events = [number % 4 for number in range(page.ASKING)]
             asked = [asyncio.ensure_future(get(f"/x/past?event={event}")) for event in events]
-            assert await asyncio.to_thread(begun.wait, 10)
+            assert await asyncio.to_thread(begun.wait, PATIENCE)
             refused = await get("/x/past?event=1")
             assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
             assert (await get("/x")).body == b"one"

@@ -10,11 +10,9 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
+from serving import PATIENCE
 
 from egwalker import Change, Document
-
-PATIENCE = 60
-"""Seconds after which a test counts as stuck."""
 
 
 @pytest.fixture(autouse=True)

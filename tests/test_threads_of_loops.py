@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
+from serving import PATIENCE
 
 from egwalker.threads import Batches, in_thread
 
@@ -59,7 +60,7 @@ def test_results_and_errors(do: Callable[[Callable[[], object]], Awaitable[objec
         assert numbers == [i * i for i in range(500)]
 
     for _ in range(2):  # several loops, one after another
-        asyncio.run(asyncio.wait_for(main(), 30))
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_who_is_cancelled_waits_for_the_end(
@@ -70,11 +71,11 @@ def test_who_is_cancelled_waits_for_the_end(
 
         def work() -> None:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
             ended.set()
 
         task = asyncio.ensure_future(do(work))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, PATIENCE)
         task.cancel()
         await asyncio.sleep(0.02)
         assert not task.done()
@@ -83,7 +84,7 @@ def test_who_is_cancelled_waits_for_the_end(
             await task
         assert ended.is_set()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_what_comes_meanwhile_is_done_together_for_all_loops() -> None:
@@ -93,7 +94,7 @@ def test_what_comes_meanwhile_is_done_together_for_all_loops() -> None:
     def work(items: list[int]) -> list[Exception | None]:
         batches.append(items)
         begun.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         return [ValueError(item) if item % 5 == 4 else None for item in items]
 
     together = Batches(work, rest=0.0)
@@ -105,19 +106,19 @@ def test_what_comes_meanwhile_is_done_together_for_all_loops() -> None:
         ]
 
     def run(numbers: range) -> None:
-        asyncio.run(asyncio.wait_for(main(numbers), 30))
+        asyncio.run(asyncio.wait_for(main(numbers), PATIENCE))
         finished.append(numbers)
 
     finished: list[range] = []
     loops = [threading.Thread(target=run, args=(range(i * 10, i * 10 + 10),)) for i in range(3)]
     for thread in loops:
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
     while sum(map(len, batches)) + len(together._waiting) < 30:
         time.sleep(0.001)
     go_on.set()
     for thread in loops:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert len(finished) == 3
     assert len(batches) <= 3, "one when the first came, and what came until it was done"
     assert sorted(item for batch in batches for item in batch) == list(range(30))
@@ -131,7 +132,7 @@ def test_an_error_of_the_work_itself_concerns_all() -> None:
         together = Batches(work, rest=0.0)
         for _ in range(2):
             with pytest.raises(OSError, match="1"):
-                await asyncio.wait_for(together.do(0), 10)
+                await asyncio.wait_for(together.do(0), PATIENCE)
 
     asyncio.run(main())
 
@@ -142,7 +143,7 @@ def test_without_a_thread_it_is_done_all_the_same() -> None:
     async def main() -> None:
         together = Batches(partial(do_each, done.append), rest=0.0)
         together._pool.shutdown()
-        await asyncio.wait_for(together.do(1), 10)
+        await asyncio.wait_for(together.do(1), PATIENCE)
 
     asyncio.run(main())
     assert done == [1]
@@ -153,7 +154,7 @@ def test_a_loop_that_is_closed_is_not_told() -> None:
     done: list[int] = []
 
     def work(items: list[int]) -> list[None]:
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         done.extend(items)
         return [None] * len(items)
 
@@ -166,6 +167,6 @@ def test_a_loop_that_is_closed_is_not_told() -> None:
 
     work_left = asyncio.run(leave())
     go_on.set()
-    asyncio.run(asyncio.wait_for(together.do(2), 10))
+    asyncio.run(asyncio.wait_for(together.do(2), PATIENCE))
     assert done == [1, 2]
     work_left.close()

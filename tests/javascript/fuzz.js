@@ -16,7 +16,7 @@ import { writeStart } from "../../src/egwalker/browser/codec.js";
 import { DOC_ID, seeded } from "./histories.js";
 
 /** A read may take so long, in milliseconds: a page must not hang. */
-const PATIENCE = 3000;
+const PATIENCE = 30_000;
 
 const options = parseArgs({ options: { rounds: { type: "string", default: "Infinity" }, seconds: { type: "string", default: "120" }, seed: { type: "string", default: "0" } } }).values;
 const random = seeded(options.seed);
