@@ -2,6 +2,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from egwalker.cycore.caret cimport Caret
+from egwalker.cycore.graph cimport Names
 from egwalker.cycore.live cimport LiveWindow
 from egwalker.cycore.mem cimport Ints
 from egwalker.cycore.oplog cimport OpLog
@@ -14,8 +15,7 @@ cdef class Checkout:
     cdef readonly OpLog log
     cdef readonly Rope rope
     cdef Ints heads
-    cdef Ints named   # the heads that
-    cdef tuple names  # are these, ascending
+    cdef Names names
     cdef Walker walker
     cdef readonly LiveWindow live
     cdef readonly Caret caret

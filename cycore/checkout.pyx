@@ -2,15 +2,13 @@
 
 cimport cython
 
-from bisect import bisect_left, insort
-
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
 
 from egwalker.cycore.agents cimport check_seqs
 from egwalker.cycore.caret cimport Caret
-from egwalker.cycore.graph cimport Graph
+from egwalker.cycore.graph cimport Graph, Names
 from egwalker.cycore.live cimport ANY_NUMBER, LiveWindow
 from egwalker.cycore.mem cimport Ints, assign, heads_equal, push
 from egwalker.cycore.oplog cimport DELETE, TYPE, OpLog, OpRun
@@ -53,13 +51,11 @@ cdef class Checkout:
         self.walker = Walker(self.log, self.rope)
         self.live = LiveWindow(self.walker)
         # After an error the log may lose events that had been named.
-        self.named.n = 0
-        self.names = ()
+        self.names = Names()
         return 0
 
     def __dealloc__(self):
         free(self.heads.at)
-        free(self.named.at)
 
     def __len__(self):
         return self.rope.n
@@ -72,30 +68,7 @@ cdef class Checkout:
     @property
     def ids(self):
         """The version as ids, an ascending tuple. O(heads), and O(log runs) for each that is new since the last time."""
-        cdef Py_ssize_t i = 0
-        cdef Py_ssize_t k
-        cdef int64_t lv
-        if self.named.n == self.heads.n and (
-            self.heads.n == 0 or memcmp(self.named.at, self.heads.at, self.heads.n * sizeof(int64_t)) == 0
-        ):
-            return self.names
-        ids = list(self.names)
-        # There may be thousands of heads, of which few have changed. Both are ascending.
-        for k in range(self.heads.n):
-            lv = self.heads.at[k]
-            while i < self.named.n and self.named.at[i] < lv:
-                del ids[bisect_left(ids, self.log.graph.name(self.named.at[i]))]
-                i += 1
-            if i < self.named.n and self.named.at[i] == lv:
-                i += 1
-            else:
-                insort(ids, self.log.graph.name(lv))
-        while i < self.named.n:
-            del ids[bisect_left(ids, self.log.graph.name(self.named.at[i]))]
-            i += 1
-        assign(&self.named, self.heads.at, self.heads.n)
-        self.names = tuple(ids)
-        return self.names
+        return self.names.of(self.log.graph, &self.heads)
 
     def merge(self, version=None, edits: bool = False):
         """Bring in `version`, by default all of the log; returns the edits that this made, if they are asked for.

@@ -75,3 +75,11 @@ cdef class Graph:
     cdef inline const int64_t* parents_of(self, Py_ssize_t i) noexcept nogil:
         cdef GraphRun* run = &self.run[i]
         return &run.parents if run.n_parents == 1 else self.pool.at + run.parents
+
+
+@cython.final
+cdef class Names:
+    cdef Ints at    # the heads that
+    cdef tuple ids  # are these, ascending
+
+    cdef tuple of(self, Graph graph, const Ints* heads)

@@ -53,3 +53,7 @@ class Graph:
         """The last event up to `lv` that every other one precedes or follows, -1 if there is none."""
     def copy(self) -> Graph: ...
     def _check(self) -> None: ...
+
+@final
+class Names:
+    """The ids of a version that changes, for the core."""

@@ -7,11 +7,12 @@ so a graph of a million keystrokes is a few thousand rows.
 
 cimport cython
 
+from bisect import bisect_left, insort
 from collections import namedtuple
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, qsort
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from egwalker.cycore.agents cimport AgentIds, AgentIndex, check_seqs
 from egwalker.cycore.mem cimport (
@@ -584,3 +585,40 @@ cdef class Graph:
         ranges = self.critical()
         assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:])), f"critical ranges touch: {ranges}"
         assert not self.n or len(self.frontier) > 1 or (ranges and ranges[-1][1] == self.n), "a single head is critical"
+
+
+@cython.final
+cdef class Names:
+    """The ids of a version that changes: what stays a head is not looked up, nor sorted, again."""
+
+    def __cinit__(self):
+        self.ids = ()
+
+    def __dealloc__(self):
+        free(self.at.at)
+
+    cdef tuple of(self, Graph graph, const Ints* heads):
+        """The ids of ascending heads. O(heads), and O(log runs) for each that is new since the last time."""
+        cdef Py_ssize_t i = 0
+        cdef Py_ssize_t k
+        cdef int64_t lv
+        cdef Ints* at = &self.at
+        if at.n == heads.n and (heads.n == 0 or memcmp(at.at, heads.at, heads.n * sizeof(int64_t)) == 0):
+            return self.ids
+        ids = list(self.ids)
+        # There may be thousands of heads, of which few have changed. Both are ascending.
+        for k in range(heads.n):
+            lv = heads.at[k]
+            while i < at.n and at.at[i] < lv:
+                del ids[bisect_left(ids, graph.name(at.at[i]))]
+                i += 1
+            if i < at.n and at.at[i] == lv:
+                i += 1
+            else:
+                insort(ids, graph.name(lv))
+        while i < at.n:
+            del ids[bisect_left(ids, graph.name(at.at[i]))]
+            i += 1
+        assign(at, heads.at, heads.n)
+        self.ids = tuple(ids)
+        return self.ids

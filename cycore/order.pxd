@@ -1,7 +1,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from egwalker.cycore.graph cimport Graph
+from egwalker.cycore.graph cimport Graph, Names
 from egwalker.cycore.mem cimport Ints
 
 
@@ -26,6 +26,7 @@ cdef class Order:
     cdef int64_t length      # how many events that is
     cdef int64_t top         # one more than the largest of their local versions
     cdef Ints heads          # the version
+    cdef Names names
     cdef Ints lead           # by row of the graph: the row that its group begins with
     # What the last merge replaced: all stretches from `first` on, and the rest
     cdef Stretches old

@@ -19,7 +19,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from egwalker.cycore.diff cimport Parts, compare
-from egwalker.cycore.graph cimport Graph, GraphRun
+from egwalker.cycore.graph cimport Graph, GraphRun, Names
 from egwalker.cycore.mem cimport Ints, assign, push, reserve
 from egwalker.cycore.oplog cimport DELETE, OpLog, OpRun, step_of
 
@@ -61,6 +61,7 @@ cdef class Order:
 
     def __cinit__(self, Graph graph not None):
         self.graph = graph
+        self.names = Names()
 
     def __dealloc__(self):
         free(self.order.at)
@@ -76,6 +77,11 @@ cdef class Order:
     def version(self):
         """The version's local versions, ascending. O(heads)."""
         return tuple([self.heads.at[i] for i in range(self.heads.n)])
+
+    @property
+    def ids(self):
+        """The version as ids, an ascending tuple. O(heads), and O(log rows) for each that is new since the last time."""
+        return self.names.of(self.graph, &self.heads)
 
     # --- on to another version ----------------------------------------------------------------------------------
 
@@ -156,6 +162,7 @@ cdef class Order:
         self.order.n = self.first + self.old.n
         self.length = self.old_length
         self.top = self.old_top
+        self.names = Names()  # the log may lose events that had been named
         self.lead.n = self.old_leads
         assign(&self.heads, self.old_heads.at, self.old_heads.n)
 
@@ -368,6 +375,7 @@ cdef class Order:
         assert fresh.ranges(0) == self.ranges(0), f"the order is {self.ranges(0)}, not {fresh.ranges(0)}"
         assert fresh.length == self.length == sum([end - start for start, end in self.ranges(0)])
         assert fresh.top == self.top and fresh.version == self.version
+        assert self.ids == self.graph.ids(self.version), f"{self.version} are not {self.ids}"
         for i in range(1, self.order.n):
             assert self.before(&self.order.at[i - 1], &self.order.at[i]), f"stretch {i} is not in order"
 

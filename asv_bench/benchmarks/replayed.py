@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from egwalker import Document, Run
+from egwalker import Change, Document, Run
 
 
 def history(events: int) -> list[Run]:
@@ -82,3 +82,23 @@ class MapOperation:
         return sum(self.document._replica.main.memory().values())
 
     track_memory.unit = "bytes"  # type: ignore[attr-defined]
+
+
+class Heads:
+    """A counter in which so many people do something at once, none of whom knows of another one."""
+
+    params = (750, 3_000)
+    param_names = ("heads",)
+
+    def setup(self, heads: int) -> None:
+        self.document = Document("counter", agent="me")
+        self.runs = [Run(f"agent {i}", 0, (), ((0, 0, [1]),)) for i in range(heads)]
+
+    def time_receive(self, _heads: int) -> None:
+        """Each by itself, while somebody watches."""
+        told: list[Change] = []
+        with self.document.subscribe(told.append):
+            for run in self.runs:
+                self.document.receive([run])
+
+    time_receive.number = 1  # type: ignore[attr-defined]
