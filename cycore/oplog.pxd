@@ -37,7 +37,7 @@ cdef class OpLog:
     cdef Pool pool[3]
     cdef list items  # the JSON texts of a list document's values
     cdef Py_ssize_t base_items  # how many of them were there before the first event of this log
-    cdef object before          # the content at the version that the graph begins at, None: the root
+    cdef readonly object before # the content at the version that the graph begins at, None: the root
     cdef bint compared          # whether its events, if they come again, must be what they were
     cdef public bint erased  # some inserted elements are not known: ERASED in a pool, None in `items`
 

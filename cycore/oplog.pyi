@@ -35,6 +35,9 @@ class OpLog:
     def graph(self) -> Graph: ...
     @property
     def values(self) -> bool: ...
+    @property
+    def before(self) -> Content | None:
+        """The content at the version that the graph begins at; None if that is the root."""
     erased: bool
     """Whether some inserted elements are not known any more."""
     def __len__(self) -> int: ...

@@ -92,6 +92,8 @@ cdef class OpLog:
     def begin_after(self, vector, heads, content, bint compared=False):
         """Begin, while empty, at a version of which no more is known than its events' ids, and its content.
 
+        The content is a str or, of a list, a list of JSON texts; of a replayed document it is the JSON text of the state.
+
         If one of these events comes again it is taken to be the same; if such events are to be `compared`, that is a
         `HistoryError` as whatever else needs more than their ids.
         """
@@ -99,7 +101,7 @@ cdef class OpLog:
         self.compared = compared
         self.n = self.graph.n
         self.before = content
-        if self.values:
+        if type(content) is list:
             self.items = list(content)
             self.base_items = len(content)
 

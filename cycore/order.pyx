@@ -44,7 +44,7 @@ cdef int add(Stretches* to, int64_t start, int64_t end, Py_ssize_t lead, bint fr
 cdef class Order:
     """The events of a version in the total order, and the way to later versions.
 
-    A *place* is how many events come before.
+    A *place* is how many events come before. What was before the graph's base comes first, in an order that nobody knows.
 
     >>> from egwalker.cycore.graph import Graph
     >>> graph = Graph()
@@ -62,6 +62,8 @@ cdef class Order:
     def __cinit__(self, Graph graph not None):
         self.graph = graph
         self.names = Names()
+        self.length = self.top = graph.base
+        assign(&self.heads, graph.root_.at, graph.root_.n)
 
     def __dealloc__(self):
         free(self.order.at)
@@ -321,8 +323,8 @@ cdef class Order:
         """The local versions from the place `start` to the end: half-open ranges, in the total order. O(stretches returned)."""
         cdef Py_ssize_t i = self.order.n
         cdef int64_t left
-        if not 0 <= start <= self.length:
-            raise VersionError(f"place {start} is not within 0..{self.length}")
+        if not self.graph.base <= start <= self.length:
+            raise VersionError(f"place {start} is not within {self.graph.base}..{self.length}")
         left = self.length - start
         while left > 0:
             i -= 1
@@ -371,9 +373,10 @@ cdef class Order:
         """Assert every invariant, and that a walk from nothing gives the same. For tests."""
         cdef Py_ssize_t i
         cdef Order fresh = Order(self.graph)
+        cdef int64_t base = self.graph.base
         fresh.merge(self.version)
-        assert fresh.ranges(0) == self.ranges(0), f"the order is {self.ranges(0)}, not {fresh.ranges(0)}"
-        assert fresh.length == self.length == sum([end - start for start, end in self.ranges(0)])
+        assert fresh.ranges(base) == self.ranges(base), f"the order is {self.ranges(base)}, not {fresh.ranges(base)}"
+        assert fresh.length == self.length == base + sum([end - start for start, end in self.ranges(base)])
         assert fresh.top == self.top and fresh.version == self.version
         assert self.ids == self.graph.ids(self.version), f"{self.version} are not {self.ids}"
         for i in range(1, self.order.n):

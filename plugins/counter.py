@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from egwalker import ContentError, hookimpl
-from egwalker.types import ReplayedType
+from egwalker.types import KeptType
 
 LARGEST = 1 << 53
 """All programs that read JSON know whole numbers up to this one exactly."""
@@ -45,7 +45,17 @@ class Counter:
         """The sum."""
         return state[0]
 
+    def dump(self, state: list[int]) -> int:
+        """The sum."""
+        return state[0]
+
+    def load(self, value: Any) -> list[int]:
+        """`ContentError` if it is no whole number."""
+        if type(value) is not int:
+            raise ContentError("the state of a counter is a whole number")
+        return [value]
+
 
 @hookimpl
-def register_document_types(register: Callable[[ReplayedType], None]) -> None:
+def register_document_types(register: Callable[[KeptType], None]) -> None:
     register(Counter())

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from egwalker import ContentError, hookimpl
 from egwalker.json_values import MAX_DEPTH, depth
-from egwalker.types import ReplayedType
+from egwalker.types import KeptType
 
 State = dict[str, Any]
 
@@ -96,6 +96,16 @@ class Map:
         """A copy, with the keys of all its maps ascending: their order does not depend on what was undone."""
         return {key: ordered(value) for key, value in sorted(state.items())}
 
+    def dump(self, state: State) -> State:
+        """The state is a JSON value."""
+        return state
+
+    def load(self, value: Any) -> State:
+        """`ContentError` if it is no map."""
+        if not isinstance(value, dict):
+            raise ContentError("the state of a map is a map")
+        return value
+
 
 def ordered(value: Any) -> Any:
     if isinstance(value, dict):
@@ -106,5 +116,5 @@ def ordered(value: Any) -> Any:
 
 
 @hookimpl
-def register_document_types(register: Callable[[ReplayedType], None]) -> None:
+def register_document_types(register: Callable[[KeptType], None]) -> None:
     register(Map())

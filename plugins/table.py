@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from egwalker import ContentError, hookimpl
 from egwalker.plugins.map import ordered
-from egwalker.types import ReplayedType
+from egwalker.types import KeptType
 
 Row = dict[str, Any]
 State = dict[str, Row]
@@ -94,7 +94,17 @@ class Table:
         rows: State = ordered(state)
         return rows
 
+    def dump(self, state: State) -> State:
+        """The state is a JSON value."""
+        return state
+
+    def load(self, value: Any) -> State:
+        """`ContentError` if it is no map of rows."""
+        if not isinstance(value, dict) or not all(isinstance(row, dict) for row in value.values()):
+            raise ContentError("the state of a table is a map of rows")
+        return value
+
 
 @hookimpl
-def register_document_types(register: Callable[[ReplayedType], None]) -> None:
+def register_document_types(register: Callable[[KeptType], None]) -> None:
     register(Table())

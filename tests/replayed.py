@@ -14,7 +14,9 @@ from oracle import Graph, Id, Version, total_order
 
 from egwalker import ContentError, Document, hookimpl
 
-KINDS = ("map", "counter", "table", "trail")
+KINDS = ("map", "counter", "table", "queue", "trail")
+KEPT = KINDS[:4]
+"""Those whose state is written beside the history."""
 
 
 class Trail:
@@ -53,12 +55,57 @@ class Trail:
         return list(state)
 
 
+class Line:
+    """Who waits, the first one first: a state that is no JSON value, of which users see a part."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+
+class Queue:
+    """Another user's type: `{"join": name}`, `{"leave": name}` and `"next"`. It can write its state down."""
+
+    name = "queue"
+
+    def initial(self) -> Line:
+        return Line([])
+
+    def check(self, op: Any) -> None:
+        if op != "next" and (not isinstance(op, dict) or op.keys() not in ({"join"}, {"leave"})):
+            raise ContentError("it is no operation")
+
+    def apply(self, state: Line, op: Any) -> list[str]:
+        before = state.names
+        if op == "next":
+            state.names = before[1:]
+        elif "join" in op:
+            state.names = [*before, op["join"]]
+        else:
+            state.names = [name for name in before if name != op["leave"]]
+        return before
+
+    def undo(self, state: Line, undo: list[str]) -> None:
+        state.names = undo
+
+    def content(self, state: Line) -> Any:
+        return {"first": next(iter(state.names), None), "many": len(state.names)}
+
+    def dump(self, state: Line) -> Any:
+        return {"names": state.names, "form": 1}
+
+    def load(self, value: Any) -> Line:
+        if value["form"] != 1:
+            raise ValueError(f"form {value['form']!r:.80} is not known")
+        return Line([*map(str, value["names"])])
+
+
 class Plugin:
-    """Provides `Trail`."""
+    """Provides `Trail` and `Queue`."""
 
     @hookimpl
     def register_document_types(self, register: Callable[[Any], None]) -> None:
         register(Trail())
+        register(Queue())
 
 
 # --- what operations do -------------------------------------------------------------------------------------
@@ -95,6 +142,12 @@ def table_after(state: Any, op: Any) -> Any:
     return {key: row for key, row in state.items() if key != op["delete"]}
 
 
+def queue_after(state: Any, op: Any) -> Any:
+    if op == "next":
+        return state[1:]
+    return [*state, op["join"]] if "join" in op else [name for name in state if name != op["leave"]]
+
+
 def trail_after(state: Any, op: Any) -> Any:
     return state[op["cut"] :] if isinstance(op, dict) and "cut" in op else [*state, op]
 
@@ -103,9 +156,15 @@ AFTER: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
     "map": ({}, map_after),
     "counter": (0, lambda state, op: state + op),
     "table": ({}, table_after),
+    "queue": ([], queue_after),
     "trail": ([], trail_after),
 }
 """For each kind the state at the beginning, and the one after an operation."""
+
+SHOWN: dict[str, Callable[[Any], Any]] = {
+    "queue": lambda state: {"first": state[0] if state else None, "many": len(state)}
+}
+"""What is to be seen of a state, where that is not all of it."""
 
 
 def random_op(rng: Random, kind: str) -> Any:
@@ -117,6 +176,8 @@ def random_op(rng: Random, kind: str) -> Any:
     if kind == "map":
         path = [rng.choice("abc") for _ in range(rng.choice((1, 1, 2, 3)))]
         return {"remove": path} if rng.random() < 0.3 else {"set": path, "to": value}
+    if kind == "queue":
+        return rng.choice(["next", {"leave": key}, {"join": key}, {"join": key}, {"join": key}])
     if kind == "table":
         row = {rng.choice("xyz"): value for _ in range(rng.randint(0, 2))}
         return rng.choice([{"insert": key, "row": row}, {"update": key, "row": row}, {"delete": key}])
@@ -154,16 +215,18 @@ class Book:
         state, after = AFTER[self.kind]
         for ident in self.order(version):
             state = after(state, self.ops[ident])
-        return state
+        return SHOWN.get(self.kind, lambda state: state)(state)
 
     def expect(self, document: Document) -> None:
         """Raise `AssertionError` unless the document is what it should be at its version."""
         version = document.version
         assert document.content == self.content(version)
+        assert document.version_vector == self.graph.version_vector(self.graph.before(version))
+        if document._replica.unread is not None:
+            return  # the order is not known yet
         assert [tuple(group) for group in document.groups()] == [
             tuple(group) for group in total_order(self.graph, b=version)
         ]
-        assert document.version_vector == self.graph.version_vector(self.graph.before(version))
 
 
 class Peers:
@@ -217,6 +280,18 @@ class Peers:
                 one.receive(pieces[:some])
                 del pieces[:some]
 
+    def reopen(self, number: int) -> None:
+        """Somebody's program ends, and begins again with what it kept."""
+        old = self.documents[number]
+        data = old.encode()
+        document = self.documents[number] = Document.decode(data, agent=old.agent)
+        assert (document._replica.unread is not None) == (self.book.kind in KEPT)
+        assert (len(document), document.content) == (len(old), old.content)
+        assert document.version_vector == old.version_vector
+        if self.rng.random() < 0.3:
+            assert document.encode() == data
+            self.documents[number] = Document.decode(data, agent=old.agent)
+
     def step(self) -> None:
         """Something happens."""
         rng = self.rng
@@ -227,6 +302,9 @@ class Peers:
                 self.perform(document)
         elif what < 0.6:
             self.perform_on_branch(document)
+        elif what < 0.67:
+            self.reopen(self.documents.index(document))
+            return
         else:
             other = rng.choice(self.documents)
             if other is not document:

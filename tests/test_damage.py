@@ -614,6 +614,10 @@ def bombs() -> Iterator[tuple[str, str, bytes]]:
         "list",
         whole_bomb("list", 1, [b"\0", b"\1", b"\0", b"\4", b"\0", nested, b""], nested),
     )
+    operation = [b"\0", b"\1", b"\0", b"\4", b"\0", b"\1" + b"1", b""]
+    for size in (220_000, 230_000, 900_000):
+        large = b'{"a":[' + b"[[]]," * size + b"1]}"
+        yield f"a state of {size} lists", "map", whole_bomb("map", 1, operation, large)
     one = [b"\0", b"\1", b"\0", b"\4", b"\0", b"a", b""]
     names = b"".join(b"\5%05x" % i for i in range(700_000))
     yield "names", "text", update_bomb(one, names)

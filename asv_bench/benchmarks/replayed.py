@@ -26,16 +26,16 @@ class MapOperation:
     param_names = ("operations",)
     timeout = 300
 
-    def setup_cache(self) -> dict[int, bytes]:
+    def setup_cache(self) -> dict[int, tuple[bytes, bytes]]:
         found = {}
         for operations in self.params:
             document = Document("map", agent="me")
             document.receive(history(operations))
-            found[operations] = document.encode()
+            found[operations] = document.encode(), document.encode(content=False)
         return found
 
-    def setup(self, cache: dict[int, bytes], operations: int) -> None:
-        self.data = cache[operations]
+    def setup(self, cache: dict[int, tuple[bytes, bytes]], operations: int) -> None:
+        self.data, self.bare = cache[operations]
         self.document = Document.decode(self.data, agent="me")
         self.other = self.document.fork("other")
         self.other.perform({"set": ["x"], "to": 0})
@@ -74,8 +74,21 @@ class MapOperation:
         self.arrive(90_000, operations)
 
     def time_decode(self, _cache: Any, _operations: int) -> None:
-        """From bytes, all performed."""
+        """From bytes, with the state."""
         Document.decode(self.data, agent="me")
+
+    def time_decode_and_perform(self, _cache: Any, _operations: int) -> None:
+        """The same, and go on."""
+        Document.decode(self.data, agent="me").perform({"remove": ["x"]})
+
+    def time_decode_without_state(self, _cache: Any, _operations: int) -> None:
+        """From bytes, all performed."""
+        Document.decode(self.bare, agent="me")
+
+    def time_decode_and_late_1000(self, _cache: Any, operations: int) -> None:
+        """With the state, which something belongs before: all is read and performed."""
+        self.document = Document.decode(self.data, agent="me")
+        self.arrive(1_000, operations)
 
     def track_memory(self, _cache: Any, _operations: int) -> int:
         """Of the order and the checkpoints, in bytes."""

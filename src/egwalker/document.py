@@ -115,7 +115,7 @@ class Document(View):
         """Become, while blank, what a replica is."""
         replica.take_over(self._replica)
         self._replica = replica
-        content = replica.packed()
+        content = replica.packed() if replica.kind.positions else None
         return replica.tell(replica.edits([(0, 0, content)] if content else []), (), local=False)
 
     def __repr__(self) -> str:
@@ -520,7 +520,13 @@ class Document(View):
             log = replica.read() if kept else replica.whole()
             current = replica.packed() if content else None
             return encoding.encode_document(
-                log, doc_id, replica.summary(), current, kept, replica.beginning()
+                log,
+                doc_id,
+                replica.summary(),
+                current,
+                kept,
+                replica.beginning(),
+                self._type.cached_factor,
             )
 
     @classmethod

@@ -76,6 +76,8 @@ MEMORY_PER_BYTE = 24
 """What data may take in memory when it is read: this much, and this much for each of its bytes."""
 CONTENT_FACTOR = 10
 """How many bytes a byte of content takes on its way into a document."""
+STATE_FACTOR = 45
+"""How many a byte of JSON text may take that becomes the state of a replayed document."""
 SUMMARY_FACTOR = 80
 """How many a byte of the summary takes: two of them may be a range of seqs."""
 
@@ -163,11 +165,14 @@ class Encoded:
         """The summary but for the kind, not decoded."""
         return self._expanded(self._summary[1])
 
-    def content(self, values: bool) -> Packed | None:
-        """The cached content in the packed form, None if there is none. O(its bytes)."""
+    def content(self, values: bool, factor: int = CONTENT_FACTOR) -> Packed | None:
+        """The cached content in the packed form, None if there is none. O(its bytes).
+
+        `factor`: how many bytes of memory each of its bytes takes, which counts unless it is stored as it is.
+        """
         if CONTENT not in self.chunks:
             return None
-        return self._packed(expand(self._content, "content", None), values)
+        return self._packed(self._content, None, values, factor)
 
     @cached_property
     def base(self) -> Summary | None:
@@ -179,10 +184,10 @@ class Encoded:
             raise DecodeError("the history begins after no events", self.chunks[BASE].at)
         return summary
 
-    def base_content(self, values: bool) -> Packed:
+    def base_content(self, values: bool, factor: int = CONTENT_FACTOR) -> Packed:
         """The content at that version in the packed form. O(its bytes)."""
         column = self._base[1]
-        return self._packed(expand(column, "content", self._dictionary([column], BASE)), values)
+        return self._packed(column, self._dictionary([column], BASE), values, factor)
 
     def _expanded(self, column: Column) -> bytes:
         """A column with a summary, if there is memory for that."""
@@ -190,7 +195,10 @@ class Encoded:
         self._refuse_beyond(SUMMARY_FACTOR * len(raw))
         return raw
 
-    def _packed(self, raw: bytes, values: bool) -> Packed:
+    def _packed(self, column: Column, dictionary: bytes | None, values: bool, factor: int) -> Packed:
+        if column.method != PLAIN:
+            self._refuse_beyond(factor * column.raw)
+        raw = expand(column, "content", dictionary)
         if values:
             self._refuse_beyond(items_memory(raw))
             return read_items(raw)
@@ -288,13 +296,14 @@ def encode_document(
     content: Packed | None,
     deleted: bool = True,
     base: tuple[Summary, Packed] | None = None,
+    factor: int = CONTENT_FACTOR,
 ) -> bytes:
     """A whole document, with the content cached unless it is None, with what was deleted unless not.
 
-    `base`: the version after which the log begins, and the content there.
+    `base`: the version after which the log begins, and the content there. `factor`: see `Encoded.content`.
     """
-    beginning = Beginning(summary, content)
-    before = None if base is None else Beginning(*base)
+    beginning = Beginning(summary, content, factor)
+    before = None if base is None else Beginning(*base, factor)
     keep = None if deleted else encoder.survivors(log)
     start = 0 if base is None else base[0].events
     columns = encoder.write(log, [(start, len(log))] if start < len(log) else [], summary.agents, keep)
@@ -310,9 +319,16 @@ def encode_document(
     return affordable(header(WHOLE_ID, doc_id), need, chunks)
 
 
-def encode_start(doc_id: bytes, summary: Summary, content: Packed, *, compressed: bool = True) -> bytes:
+def encode_start(
+    doc_id: bytes,
+    summary: Summary,
+    content: Packed,
+    factor: int = CONTENT_FACTOR,
+    *,
+    compressed: bool = True,
+) -> bytes:
     """A document without its history: what there is to know of it, and its content."""
-    beginning = Beginning(summary, content)
+    beginning = Beginning(summary, content, factor)
 
     def chunks(out: list[bytes], compressed: bool) -> None:
         beginning.add(out, compressed, LAST)
@@ -323,7 +339,8 @@ def encode_start(doc_id: bytes, summary: Summary, content: Packed, *, compressed
 class Beginning:
     """The chunks SUMMARY and, unless that is None, CONTENT."""
 
-    def __init__(self, summary: Summary, content: Packed | None) -> None:
+    def __init__(self, summary: Summary, content: Packed | None, factor: int = CONTENT_FACTOR) -> None:
+        self.factor = factor
         self.kind = summary.kind.encode()
         self.summary = encode_summary(summary)
         self.need = SUMMARY_FACTOR * len(self.summary)
@@ -339,13 +356,15 @@ class Beginning:
         summary = only(pack(self.summary, compressed=compressed))
         add_chunk(out, SUMMARY, varint(len(self.kind)) + self.kind + summary)
         if self.content is not None:
-            add_chunk(out, CONTENT | last, only(pack(self.content, method=LZ4, compressed=compressed)))
+            content = pack(self.content, method=LZ4, compressed=compressed, factor=self.factor)
+            add_chunk(out, CONTENT | last, only(content))
 
     def as_base(self, dictionary: bytes | None, compressed: bool) -> bytes:
         """The payload of BASE, for a version with content."""
         assert self.content is not None
         summary = pack(self.summary, compressed=compressed)
-        return joined([summary, pack(self.content, dictionary, compressed=compressed)])
+        content = pack(self.content, dictionary, compressed=compressed, factor=self.factor)
+        return joined([summary, content])
 
 
 def affordable(
@@ -443,10 +462,15 @@ def joined(columns: Iterable[Column]) -> bytes:
 
 
 def pack(
-    raw: bytes, dictionary: bytes | None = None, method: int = ZSTD, *, compressed: bool = True
+    raw: bytes,
+    dictionary: bytes | None = None,
+    method: int = ZSTD,
+    *,
+    compressed: bool = True,
+    factor: int = CONTENT_FACTOR,
 ) -> Column:
-    """A column, compressed if it may be and that saves anything."""
-    if compressed and len(raw) >= WORTH_COMPRESSING:
+    """A column, compressed if it may be and that saves anything. `factor`: see `Encoded.content`."""
+    if compressed and len(raw) >= WORTH_COMPRESSING and factor * len(raw) <= allowance(len(raw)):
         if method == LZ4:
             stored: bytes = lz4.block.compress(
                 raw, mode="high_compression", compression=LEVEL, store_size=False
@@ -463,7 +487,7 @@ def pack(
                 write_content_size=False,
             )
             stored = zstandard.ZstdCompressor(compression_params=parameters, dict_data=before).compress(raw)
-        if len(stored) < len(raw) and CONTENT_FACTOR * len(raw) <= allowance(len(stored)):
+        if len(stored) < len(raw) and factor * len(raw) <= allowance(len(stored)):
             return Column(method, len(raw), stored)
     return Column(PLAIN, len(raw), raw)
 

@@ -1,6 +1,7 @@
 """JSON values as documents keep them: as texts that say the same everywhere."""
 
 import json
+import math
 from typing import Any
 
 from egwalker.cycore.errors import ContentError
@@ -11,6 +12,8 @@ one is far enough from it for every process to be able to read what another one 
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 """Made once: `json.dumps` makes another one for each value."""
+SORTED = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+"""The same for values whose keys may be in any order."""
 
 
 def to_json(value: Any, what: str) -> str:
@@ -18,14 +21,14 @@ def to_json(value: Any, what: str) -> str:
     return there_and_back(value, what)[0]
 
 
-def there_and_back(value: Any, what: str) -> tuple[str, Any]:
+def there_and_back(value: Any, what: str, encoder: json.JSONEncoder = ENCODER) -> tuple[str, Any]:
     """The JSON text of a value, and a copy of the value; `ContentError`, naming it by `what`.
 
     There is none for what JSON cannot say or would say differently: other types, tuples and keys that are no
     strings within a value, NaN and infinities, lone surrogates, nesting deeper than `MAX_DEPTH`.
     """
     try:
-        text = ENCODER.encode(value)
+        text = encoder.encode(value)
         text.encode()
         back = json.loads(text) if isinstance(value, (list, tuple, dict)) else value
     except UnicodeEncodeError as error:
@@ -35,11 +38,35 @@ def there_and_back(value: Any, what: str) -> tuple[str, Any]:
     else:
         if back != value:
             reason = f"{value!r} would come back as {back!r}"
-        elif text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        elif too_deep(text, value):
             reason = f"it is nested more than {MAX_DEPTH} deep"
         else:
             return text, back
     raise ContentError(f"{what} is not a JSON value: {reason}")
+
+
+def from_json(text: str) -> Any:
+    """The value of a text from elsewhere. `ValueError` for what JSON cannot say, and what is too deep."""
+    try:
+        value = json.loads(text, parse_constant=finite, parse_float=finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if too_deep(text, value):
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def finite(text: str) -> float:
+    """A number that JSON has: Python reads more, and some as infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number in JSON")
+    return value
+
+
+def too_deep(text: str, value: Any) -> bool:
+    """Whether the value of a JSON text is nested deeper than `MAX_DEPTH`."""
+    return text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH
 
 
 def depth(value: Any) -> int:

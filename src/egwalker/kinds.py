@@ -13,16 +13,19 @@ from typing import Any, NoReturn
 from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import ContentError, DecodeError, KindError, OperationError
 from egwalker.cycore.oplog import OpLog
+from egwalker.encoding import CONTENT_FACTOR, STATE_FACTOR
 from egwalker.events import Edit
 from egwalker.json_values import there_and_back
 from egwalker.replayed import Replay, no_positions, said
-from egwalker.types import Packed, ReplayedType, SequenceType
+from egwalker.types import KeptType, Packed, ReplayedType, SequenceType
 
 
 class Sequence:
     """A kind of documents whose elements have positions."""
 
     positions = True
+    caches = True
+    cached_factor = CONTENT_FACTOR
 
     def __init__(self, provided: SequenceType) -> None:
         self.provided = provided
@@ -30,11 +33,27 @@ class Sequence:
         self.values = provided.values
         self.pack = self.pack_inserted = provided.pack
         self.unpack = provided.unpack
+        self.cached_values = provided.values
         self.element = "value" if provided.values else "code point"
 
     def checkout(self, log: OpLog) -> Checkout:
         """The content at the beginning of a log, to go on from there."""
         return Checkout(log)
+
+    @property
+    def nothing(self) -> Packed:
+        """The content at the root, in the packed form."""
+        return [] if self.values else ""
+
+    def distance(self, checkout: Any, place: int) -> int:
+        """How many events are gone through one by one to get to an earlier version: a walk is fast."""
+        return 0
+
+    def earlier(self, checkout: Any, version: Items[int]) -> Any:
+        """Another checkout of the same log, at an earlier version."""
+        found = Checkout(checkout.log)
+        found.merge(version)
+        return found
 
     def content(self, checkout: Any) -> Any:
         """The content of a checkout, as users see it."""
@@ -52,6 +71,10 @@ class Sequence:
     def rewound(self, edits: Items[Edit], checkout: Any) -> int:
         """A sequence is never rewound."""
         return 0
+
+    def compared(self, checkout: Any) -> Any:
+        """What two checkouts of one version are to have in common."""
+        return checkout.content()
 
     def correction(self, wrong: Any, right: Any) -> tuple[Edit, ...]:
         """The edits that make one content of a checkout of another."""
@@ -77,11 +100,15 @@ class Replayed:
 
     positions = False
     values = True
+    cached_values = False
+    cached_factor = STATE_FACTOR
     element = "operation"
+    nothing = ""
 
     def __init__(self, provided: ReplayedType) -> None:
         self.provided = provided
         self.name = provided.name
+        self.caches = isinstance(provided, KeptType)
 
     def pack(self, ops: Any) -> list[str]:
         """The JSON text of each operation. `OperationError`, naming it, for what the type does not take."""
@@ -115,12 +142,23 @@ class Replayed:
         """The state at the beginning of a log, to go on from there."""
         return Replay(log, self.provided)
 
+    def distance(self, checkout: Any, place: int) -> int:
+        """How many operations are performed to get to the version that the first `place` make."""
+        found: int = checkout.distance(place)
+        return found
+
+    def earlier(self, checkout: Any, version: Items[int]) -> Any:
+        """The state at an earlier version, all of whose operations come first in the order."""
+        return checkout.earlier(version)
+
     def content(self, checkout: Any) -> Any:
         """What the type shows of a state."""
         return checkout.content()
 
-    def cached(self, checkout: Any) -> None:
-        """Nothing: operations need the state, which the content does not tell."""
+    def cached(self, checkout: Any) -> str | None:
+        """The state as JSON text, if the type can tell it: operations need more than the content."""
+        text: str | None = checkout.dump()
+        return text
 
     def perform(self, checkout: Any, agent: str, op: Any) -> Edit:
         """Have an agent perform an operation at a checkout. `OperationError`: nothing changes."""
@@ -135,6 +173,10 @@ class Replayed:
             furthest = max(furthest, n - edit.pos)
             n += len(edit.inserted)
         return furthest
+
+    def compared(self, checkout: Any) -> Any:
+        """All of the state, as far as the type can tell it."""
+        return checkout.told()
 
     def correction(self, wrong: object, right: object) -> tuple[Edit, ...]:
         """None: the operations are what they were."""

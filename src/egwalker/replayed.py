@@ -7,18 +7,23 @@ the operation's place, and what follows is applied again.
 To rewind, each operation leaves behind how it is undone. That is kept for the last operations only; for
 older places there are *checkpoints*, copies of the state. Their distances grow with their age, so that
 getting to a place costs no more than what follows it, and a copy of the state.
+
+Where the log begins at a base (see `egwalker.replica`), the state begins with what the type has dumped there.
 """
 
 import json
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from egwalker.cycore.caret import Caret
-from egwalker.cycore.errors import KindError, OperationError, PluginError
+from egwalker.cycore.errors import ContentError, DecodeError, KindError, OperationError, PluginError
 from egwalker.cycore.oplog import OpLog
 from egwalker.cycore.order import Order, check_operations, operations
-from egwalker.types import Packed, ReplayedType
+from egwalker.events import logger
+from egwalker.json_values import SORTED, from_json, there_and_back
+from egwalker.types import KeptType, Packed, ReplayedType
 from egwalker.versions import Version
 
 BATCH = 1024
@@ -32,10 +37,13 @@ BYTES_PER_OPERATION = 32
 
 
 class Checkpoint(NamedTuple):
-    """The state after the first `place` operations, as bytes: nothing that happens later changes them."""
+    """The state after the first `place` operations, as nothing that happens later changes it.
+
+    That is a pickle of it, the JSON text that the type has dumped, or empty: the one before all operations.
+    """
 
     place: int
-    state: bytes
+    state: bytes | str
 
 
 class Replay:
@@ -44,18 +52,26 @@ class Replay:
     What `egwalker.cycore.walker.Checkout` is to a sequence. `len()` is the number of operations.
     """
 
-    def __init__(self, log: OpLog, kind: ReplayedType) -> None:
+    def __init__(
+        self,
+        log: OpLog,
+        kind: ReplayedType,
+        order: Order | None = None,
+        checkpoints: Sequence[Checkpoint] = (),
+    ) -> None:
+        """The beginning of the log or, of the `order`, the end, where the last of its checkpoints is."""
         self.log = log
         self.caret = Caret()  # nobody types here: it stays closed
         self._kind = kind
-        self._begin()
-
-    def _begin(self) -> None:
-        self._order = Order(self.log.graph)
-        self._state = self._kind.initial()
+        self._state: Any = None
         self._applied = 0  # how many operations: all of the order, except within `merge`
         self._undos: list[Any] = []  # of the last operations applied
-        self._checkpoints: list[Checkpoint] = []
+        self._begin(order, checkpoints)
+
+    def _begin(self, order: Order | None = None, checkpoints: Sequence[Checkpoint] = ()) -> None:
+        self._order = Order(self.log.graph) if order is None else order
+        self._checkpoints = [*checkpoints]
+        self._restore(len(self._order))
 
     def __len__(self) -> int:
         return len(self._order)
@@ -74,6 +90,25 @@ class Replay:
         """What the type shows of the state."""
         return self._kind.content(self._state)
 
+    def told(self) -> Any:
+        """All that the type can tell of the state. It may share parts with it."""
+        if isinstance(self._kind, KeptType):
+            with suppress(Exception):  # of the type's own code
+                return self._kind.dump(self._state)
+        return self.content()
+
+    def dump(self) -> str | None:
+        """The state as JSON text, for a log that begins here; None if the type cannot tell it. O(state)."""
+        if not isinstance(self._kind, KeptType):
+            return None
+        try:
+            return there_and_back(self._kind.dump(self._state), "what `dump` returned", SORTED)[0]
+        except Exception as error:
+            # Nothing is lost, and what is to be stored must not wait for another version of the type.
+            why = str(error) if isinstance(error, ContentError) else said(error)
+            logger.warning("the state of a %s document is not kept: %s", self._kind.name, why)
+            return None
+
     def merge(
         self, version: Sequence[int] | None = None, edits: bool = False
     ) -> list[tuple[int, int, Packed]]:
@@ -84,6 +119,7 @@ class Replay:
         operation, `OperationError` if one fails; all is then as it was.
         """
         kept, added = self._order.merge(version)
+        checkpoints = self._checkpoints.copy()
         touched = False
         try:
             check_operations(self.log, [(start, end) for _, start, end in added])
@@ -94,7 +130,8 @@ class Replay:
             self._order.undo_merge()
             if touched:
                 # Nobody knows what a failing type has done to the state.
-                self._restore(kept)
+                self._checkpoints = checkpoints
+                self._restore(len(self._order))
                 self._replay()
             raise
         if not edits:
@@ -127,13 +164,39 @@ class Replay:
 
     def copy(self, log: OpLog) -> "Replay":
         """The same at another log with the same local versions: a copy of this one's. O(state + groups)."""
-        other = Replay(log, self._kind)
-        other._order = self._order.copy(log.graph)
-        other._checkpoints = self._checkpoints.copy()
-        if self._applied:
-            other._checkpoints.append(self._checkpoint())
-        other._restore(self._applied)
-        return other
+        checkpoints = self._checkpoints
+        if self._applied > self._last().place:
+            checkpoints = [*checkpoints, self._checkpoint()]
+        return Replay(log, self._kind, self._order.copy(log.graph), checkpoints)
+
+    def distance(self, place: int) -> int:
+        """How far a place is from the last checkpoint before it."""
+        last = self.log.graph.base
+        return place - max([c.place for c in self._checkpoints if c.place <= place], default=last)
+
+    def earlier(self, version: Sequence[int]) -> "Replay":
+        """The same at an earlier version, whose operations come before all others in the order.
+
+        O(rows + state + operations since the last checkpoint before it).
+        """
+        order = Order(self.log.graph)
+        order.merge(version)
+        found = Replay(self.log, self._kind, order, [c for c in self._checkpoints if c.place <= len(order)])
+        found._replay()
+        return found
+
+    def move(self, log: OpLog) -> None:
+        """Go on over a log that has the operations before this one's base, too; all others are the same.
+
+        This one is at the frontier, and stays there, with its state. O(rows * log rows). `DecodeError`, and
+        no change, for events that are no operations.
+        """
+        check_operations(log, [(log.graph.base, self.log.graph.base)])
+        order = Order(log.graph)
+        order.merge()
+        assert len(order) == len(self._order), f"{len(order)} operations, not {len(self._order)}"
+        self._checkpoints.insert(0, self._beginning())
+        self.log, self._order = log, order
 
     def restart(self) -> None:
         """Forget everything and go to the log's frontier from its beginning. O(operations)."""
@@ -164,15 +227,27 @@ class Replay:
         self._applied = place
         self._forget_after(place)
 
+    def _beginning(self) -> Checkpoint:
+        """Where the log begins."""
+        base = self.log.graph.base
+        content = self.log.before if base else b""
+        assert isinstance(content, str | bytes)
+        return Checkpoint(base, content)
+
+    def _last(self) -> Checkpoint:
+        return self._checkpoints[-1] if self._checkpoints else self._beginning()
+
     def _restore(self, place: int) -> None:
         """Begin at the last checkpoint that is not after `place`."""
         self._forget_after(place)
         self._undos = []  # they are of another copy
-        if self._checkpoints:
-            self._applied, data = self._checkpoints[-1]
+        self._applied, data = self._last()
+        if isinstance(data, str):
+            self._state = loaded(self._kind, data)
+        elif data:
             self._state = pickle.loads(data)  # made by `_checkpoint`
         else:
-            self._applied, self._state = 0, self._kind.initial()
+            self._state = self._kind.initial()
 
     def _replay(self) -> None:
         """Apply the operations that have not been."""
@@ -199,7 +274,7 @@ class Replay:
 
     def _mark(self) -> None:
         """Make a checkpoint, if the last one is far enough."""
-        last = self._checkpoints[-1] if self._checkpoints else Checkpoint(0, b"")
+        last = self._last()
         if self._applied - last.place >= max(DISTANCE, len(last.state) // BYTES_PER_OPERATION):
             self._checkpoints.append(self._checkpoint())
             self._checkpoints = thinned(self._checkpoints)
@@ -234,6 +309,16 @@ class Replay:
             other._restore(place)
             other._replay()
             assert other.content() == self.content(), f"the checkpoint at {place} is of something else"
+
+
+def loaded(kind: ReplayedType, text: str) -> Any:
+    """The state that a type has dumped as JSON text. `DecodeError` if it does not take that."""
+    if not isinstance(kind, KeptType):
+        raise DecodeError(f"documents of kind {kind.name!r} begin with no operations")
+    try:
+        return kind.load(from_json(text))
+    except Exception as error:
+        raise DecodeError(f"this is no state of a {kind.name} document: {said(error)}") from error
 
 
 def no_positions(kind: str) -> KindError:

@@ -19,7 +19,7 @@ from egwalker.cycore import encoder
 from egwalker.cycore.checkout import Checkout
 from egwalker.cycore.errors import ContentError, DecodeError, HistoryError, PositionError
 from egwalker.cycore.oplog import OpLog
-from egwalker.events import Change, Edit, Feed
+from egwalker.events import Change, Edit, Feed, logger
 from egwalker.kinds import check_values
 from egwalker.pending import LIMIT, Pending
 from egwalker.plugin_manager import document_type
@@ -168,7 +168,8 @@ class Replica:
             return None
         vector = self.base_vector()
         summary = encoding.Summary(self.kind.name, graph.base, list(vector), vector, graph.ids(graph.root))
-        content: Packed = self.kind.checkout(self.log).content()
+        content = self.log.before
+        assert content is not None
         return summary, content
 
     # --- what changes ---------------------------------------------------------------------------------------
@@ -275,7 +276,8 @@ class Replica:
                 raise DecodeError("the older history has events without their parents")
         if facts(log.graph) != base_facts(self.log.graph):
             raise DecodeError("the older history is not what led here")
-        if made_of(self.kind, log).content() != self.kind.checkout(self.log).content():
+        compared, checkout = self.kind.compared, self.kind.checkout
+        if compared(made_of(self.kind, log)) != compared(checkout(self.log)):
             raise DecodeError("the older history makes another content than was here")
         self._extend(log)
 
@@ -283,7 +285,7 @@ class Replica:
         """Go on over a log with what was before the base, once all that is here is in it, too."""
         old, newer = self.main, self.log
         log.merge(newer, newer.graph.base)
-        if self.kind.values:
+        if self.kind.positions and self.kind.values:
             # Values have other numbers there.
             self._show(made_of(self.kind, log))
             self.main.caret.state = old.caret.state
@@ -298,12 +300,13 @@ class Replica:
 
     def verify(self) -> None:
         """Compare the content with what a replay of the history makes, and take that. `DecodeError`."""
-        wrong = None if self.unread is None else self.main.content()  # reading may correct it
+        compared = self.kind.compared
+        wrong = None if self.unread is None else compared(self.main)  # reading may correct it
         replay = made_of(self.kind, self.whole())
-        right = replay.content()
+        right, now = compared(replay), compared(self.main)
         if wrong is None:
-            wrong = self.main.content()
-        if self.main.content() != right:
+            wrong = now
+        if now != right:
             self._show(replay)
             self._correct(wrong, right)
         if wrong != right:
@@ -336,11 +339,20 @@ def empty(kind: str) -> Replica:
 
 def opened(encoded: encoding.Encoded, kind: Kind) -> Replica:
     """What is in a whole document. If the content is, only that is read yet. `DecodeError`."""
-    content = encoded.content(kind.values) if kind.positions else None
+    content = encoded.content(kind.cached_values, kind.cached_factor) if kind.caches else None
     if content is None:
         return Replica(kind, made_of(kind, log_of(kind, encoded)))
-    check_values(kind, [content])
-    return Replica(kind, unread=encoded, content=content)
+    if kind.positions:
+        check_values(kind, [content])
+        return Replica(kind, unread=encoded, content=content)
+    summary = encoded.summary
+    try:
+        main = begun_after(kind, summary, content, compared=True)
+    except DecodeError as error:
+        # Perhaps another version of the type wrote it. The operations are there.
+        logger.info("document %s is replayed: %s", encoded.id.hex(), error)
+        return Replica(kind, made_of(kind, log_of(kind, encoded)))
+    return Replica(kind, main, unread=encoded)
 
 
 def begun_after(kind: Kind, summary: encoding.Summary, content: Packed, *, compared: bool = False) -> Any:
@@ -363,8 +375,9 @@ def log_of(kind: Kind, encoded: encoding.Encoded) -> OpLog:
     if base is None:
         log = history.log()
     else:
-        content = encoded.base_content(kind.values)
-        check_values(kind, [content])
+        content = encoded.base_content(kind.cached_values, kind.cached_factor)
+        if kind.positions:
+            check_values(kind, [content])
         log = begun_after(kind, base, content).log
         try:
             whole = not history.merge(log)

@@ -346,7 +346,7 @@ class Session:
                 self._note_identity()
             # What is held is the document's already: who may not read it has to send all.
             vector = document.version_vector if self.can_read else {}
-            self._older.start_due = self._shallow and document._type.positions and document._replica.blank
+            self._older.start_due = self._shallow and document._type.caches and document._replica.blank
         flags = BLANK * self._hello_blank | DURABLE * self._durable | READ_ONLY * (not self.can_write)
         flags |= NO_ACKS * (not self._acks)
         flags |= SHALLOW * self._older.start_due

@@ -58,7 +58,8 @@ def newest_start(document: Document) -> int:
     if heads > 1:
         log = document._replica.read()
         end = log.graph.last_critical(n - 1) + 1
-        if (n - end > MOST_AFTER or log.erased) and heads <= MAX_HEADS:
+        far = n - end > MOST_AFTER or document._type.distance(document._replica.main, end) > MOST_AFTER
+        if (far or log.erased) and heads <= MAX_HEADS:
             end = n
     return end
 
@@ -83,7 +84,8 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
         summary, content = at_version(document, end)
     except ContentError:
         return encoded_start(document, 0, compressed)
-    blob = encoding.encode_start(bytes.fromhex(document._id), summary, content, compressed=compressed)
+    doc_id, factor = bytes.fromhex(document._id), document._type.cached_factor
+    blob = encoding.encode_start(doc_id, summary, content, factor, compressed=compressed)
     if len(blob) > MAX_MESSAGE - 16:
         return encoded_start(document, 0, compressed)
     if end:
@@ -96,22 +98,26 @@ def encoded_start(document: Document, end: int, compressed: bool) -> Start:
 def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
     """The summary and the content of what the local versions before `end` are. `ContentError`: not kept.
 
-    Nor is it had without the history if the document is of a replayed type.
+    Nor is it had if a replayed type cannot write its state, or performs too many operations to get there.
     """
+    kind = document._type
+    if not end:
+        document._replica.whole()
+        return encoding.Summary(kind.name, 0, [], {}, ()), kind.nothing
     if end == document._events():
         vector, version = document.version_vector, document.version
         content = document._replica.packed()
     else:
         log = document._replica.read()
-        checkout = document._type.checkout(log)
-        checkout.merge([end - 1] if end else [])
-        content, version = document._type.cached(checkout), checkout.ids
+        main = document._replica.main
+        if kind.distance(main, end) > MOST_AFTER:
+            raise ContentError("it takes too long to get there")
+        checkout = kind.earlier(main, [end - 1])
+        content, version = kind.cached(checkout), checkout.ids
         vector = vector_before(log.graph, end)
     if content is None:
-        if end:
-            raise ContentError(f"a document of kind {document.kind!r} begins with all of its operations")
-        content = []
-    return encoding.Summary(document.kind, end, list(vector), vector, version), content
+        raise ContentError(f"a document of kind {kind.name!r} begins with all of its operations")
+    return encoding.Summary(kind.name, end, list(vector), vector, version), content
 
 
 def vector_before(graph: Graph, end: int) -> VersionVector:

@@ -78,3 +78,20 @@ class ReplayedType(Protocol):
     def content(self, state: Any) -> Any:
         """What users see: a JSON value, the same for equal states, that shares nothing with `state`."""
         ...
+
+
+@runtime_checkable
+class KeptType(ReplayedType, Protocol):
+    """A replayed type that can write its state down: documents open from that, not by all operations."""
+
+    def dump(self, state: Any) -> Any:
+        """The state as a JSON value, the same for equal states. It may share parts with `state`."""
+        ...
+
+    def load(self, value: Any) -> Any:
+        """The state that was dumped as `value`, which is this call's own.
+
+        Raises anything for what is no such value, as one that another version of the type wrote: then the
+        operations are performed.
+        """
+        ...
