@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 from browser import Page, Person, Site, same_text, until, until_matching
-from serving import files, serving
+from serving import PATIENCE, files, serving
 
 from egwalker import Document, connect
 from egwalker.formats import save
@@ -24,7 +24,7 @@ from egwalker.transports.aiohttp import Token, setup
 from egwalker.transports.file import FileTransport
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Locator
+    from playwright.async_api import Browser, Locator, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -597,6 +597,33 @@ class TestHistory:
         await page.type("nothing")
         await page.tab.get_by_role("button", name="Back to now").click()
         assert await page.text() == "Dear all, 👩 yours"
+
+    async def test_left_before_it_is_there(self, site: Site) -> None:
+        """Who does not wait for the first moment has the text again, and keeps it when the moment comes."""
+        page = (await site.couple(1, "x"))[0]
+        await page.type("words")
+        await page.until_status(SAVED)
+        asked, answered, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await go_on.wait()
+            await route.continue_()
+            answered.set()
+
+        await page.tab.route("**/past?event=*", hold)
+        await page.tab.locator("#history").click()
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            await page.tab.get_by_role("button", name="Back to now").click()
+            async with page.tab.expect_request_finished():
+                go_on.set()
+            await answered.wait()
+        await at_rest(page.tab.locator("body"))
+        assert await page.tab.locator("#history").get_attribute("aria-expanded") == "false"
+        await page.editor.focus()
+        await page.type("!")
+        await page.until_text("words!")
 
 
 class TestRights:

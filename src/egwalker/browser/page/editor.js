@@ -277,7 +277,7 @@ historyButton.addEventListener("click", async () => {
     return;
   }
   try {
-    await past.open();
+    if (!await past.open()) return;
     text.hidden = true;
     historyButton.setAttribute("aria-expanded", "true");
   } catch (error) {

@@ -35,6 +35,7 @@ export class Past {
     addEventListener("resize", () => this.past.hidden || this.paint());
   }
 
+  /** Show it; whether it is still to be seen when there is something to see. */
   async open() {
     const answer = await this.fetch("timeline");
     const { events, agents, parts } = await answer.json();
@@ -51,6 +52,7 @@ export class Past {
     this.paint();
     await this.go(events);
     this.moment.focus();
+    return !this.past.hidden;
   }
 
   /** What the server has to say, when it has the time. */
