@@ -617,11 +617,12 @@ def test_nobody_gets_in_while_it_is_compacted(tmp_path: Path) -> None:
     with EgwFile.open(path, create="text") as file:
         thread = threading.Thread(target=intrude, daemon=True)
         thread.start()
-        for _ in range(50):
+        compacted = 0
+        while compacted < 50 or tries <= 20:
             file.compact()
+            compacted += 1
         done.set()
         thread.join(PATIENCE)
-    assert tries > 20
     assert not got_in
 
 
@@ -731,20 +732,46 @@ def together(*works: Callable[[], None]) -> None:
         raise errors[0]
 
 
+def until(what: Callable[[], object]) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, "stuck"
+        time.sleep(0.001)
+
+
+def waiting(file: EgwFile) -> int:
+    """How many threads wait for their turn."""
+    return len(file._turn._waiters)  # type: ignore[attr-defined]
+
+
 def test_threads_share_syncs() -> None:
     """And whatever returns from `commit` is durable already: it is looked for at once."""
     threads, each = 8, 15
     fs = SimulatedFileSystem()
     file = EgwFile.open(FILE, "alice", create="text", fs=fs)
-    fs.sync_seconds = 0.003
-    before = fs.calls.count("sync")
+    sync, barrier, lock = fs.sync, threading.Barrier(threads), threading.Lock()
+    syncs = returned = 0
+
+    def slow(fd: int) -> None:
+        """It ends when all others wait whose commit has not returned."""
+        nonlocal syncs
+        syncs += 1
+        until(lambda: (returned + 1 + waiting(file)) % threads == 0)
+        sync(fd)
+
+    fs.sync = slow  # type: ignore[method-assign]
 
     def work(thread: int) -> Callable[[], None]:
         def run() -> None:
+            nonlocal returned
             for number in range(each):
                 token = f"<{thread}.{number}>"
+                barrier.wait(PATIENCE)
                 file.document.insert(0, token)
                 stored = file.commit()
+                with lock:
+                    returned += 1
                 doc, _ = read(fs.only_stored().names_now[FILE].image)
                 assert token in doc.content
                 assert doc.version_vector["alice"][-1][1] >= stored["alice"][-1][1]
@@ -752,8 +779,8 @@ def test_threads_share_syncs() -> None:
         return run
 
     together(*map(work, range(threads)))
-    syncs = fs.calls.count("sync") - before
-    assert syncs <= threads * each / 2, f"{syncs} syncs for {threads * each} commits"
+    assert syncs == 2 * each, "one for who comes first, and one for all others"
+    fs.sync = sync  # type: ignore[method-assign]
     file.close()
     assert read(fs.names_now[FILE].image)[0].content == file.document.content
 
@@ -787,16 +814,16 @@ def test_commits_that_wait_take_one_sync(fails: bool) -> None:
     leader = threading.Thread(target=commit, daemon=True)
     leader.start()
     assert syncing.wait(PATIENCE)
-    waiting = []
+    others = []
     for number in range(6):
         file.document.insert(0, str(number))
-        waiting.append(threading.Thread(target=commit, daemon=True))
-        waiting[-1].start()
-    time.sleep(0.1)
-    assert all(thread.is_alive() for thread in waiting), "not before they are stored"
+        others.append(threading.Thread(target=commit, daemon=True))
+        others[-1].start()
+    until(lambda: waiting(file) == 6)
+    assert all(thread.is_alive() for thread in others), "not before they are stored"
     assert file.stored == {}
     go_on.set()
-    for thread in (leader, *waiting):
+    for thread in (leader, *others):
         thread.join(PATIENCE)
         assert not thread.is_alive(), "stuck"
     assert len(syncs) == 2
@@ -824,14 +851,15 @@ def test_closing_while_others_commit() -> None:
                     return
                 returned.append(f"<{thread}.{number}>")
 
-        def close(file: EgwFile) -> None:
-            time.sleep(0.02)
+        def close(file: EgwFile, returned: list[str]) -> None:
+            until(lambda: len(returned) > 5)
             file.close()
 
-        together(*[partial(work, i, file, returned, refused) for i in range(4)], partial(close, file))
+        together(
+            *[partial(work, i, file, returned, refused) for i in range(4)], partial(close, file, returned)
+        )
         doc, report = read(fs.only_stored().names_now[FILE].image)
         assert report.closed
-        assert returned
         assert refused == ["/folder/doc.egw is closed"] * 4, "closing has its turn before long"
         assert not [token for token in returned if token not in doc.content]
 
@@ -858,7 +886,7 @@ def test_all_who_wait_are_told_of_a_failure() -> None:
         threads.append(threading.Thread(target=refused, args=(work,), daemon=True))
         threads[-1].start()
         assert syncing.wait(PATIENCE)
-        time.sleep(0.02)
+        until(lambda: waiting(file) == len(threads) - 1)
     go_on.set()
     for thread in threads:
         thread.join(PATIENCE)
@@ -878,7 +906,7 @@ def test_those_who_wait_are_told_of_a_failure(call: str) -> None:
 
     def slow(kind: int, payload: bytes) -> None:
         started.set()
-        time.sleep(0.1)
+        until(lambda: waiting(file) == 3)
         append(kind, payload)
 
     file._append = slow  # type: ignore[method-assign]
