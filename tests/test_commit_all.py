@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 from crash import Crash, SimulatedFileSystem
+from serving import PATIENCE
 
 from egwalker import Document, egw_file
 from egwalker.cycore import disk
@@ -106,15 +107,15 @@ def held_by_another_thread(document: Document) -> Callable[[], None]:
     def work() -> None:
         with document.transaction():
             inside.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE)
 
     def end() -> None:
         go_on.set()
-        thread.join(10)
+        thread.join(PATIENCE)
 
     return end
 
@@ -183,7 +184,7 @@ def test_others_wait_for_what_has_begun() -> None:
     thread.join(0.05)
     assert thread.is_alive()
     assert commit_all([commit]) == [None]
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert stored(fs, file) == "dabc"
 
