@@ -56,8 +56,9 @@ def system_packages(what: str, *packages: str) -> None:
         sys.exit(f"{what} is missing (on Debian and Ubuntu: sudo apt-get install {' '.join(packages)})")
     print(f"{what} is missing: installing {' '.join(packages)}", flush=True)
     # Stale package lists are no reason to stop: what follows says what cannot be had.
-    succeeds("apt-get", "update", "-qq")
-    run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", *packages)
+    retries = "Acquire::Retries=5"
+    succeeds("apt-get", "update", "-qq", "-o", retries)
+    run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "-o", retries, *packages)
 
 
 def need_compiler() -> None:
