@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timeless
 import uvloop
 from serving import PATIENCE, FakePlace, FakePlaces, files, full, link, running, until
 
@@ -324,7 +325,7 @@ def test_what_is_stored_at_last_is_told_to_slow_ones_too() -> None:
             await closing
         assert places.places["x"].stored == "hello"
 
-    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    timeless.run(main())
 
 
 def test_who_loses_patience_leaves_nothing_open() -> None:

