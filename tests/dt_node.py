@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import PATIENCE
 
 PACKAGE = "diamond-types-node"
 VERSION = "1.0.2"
@@ -66,7 +67,7 @@ def ask(commands: list[dict[str, Any]]) -> list[Any]:
         input=json.dumps(commands),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=10 * PATIENCE,
         check=False,
     )
     if done.returncode:

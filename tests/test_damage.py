@@ -20,6 +20,7 @@ import pytest
 import zstandard
 from deliver import DOC_ID, runs
 from oracle import Txn
+from serving import PATIENCE
 
 from egwalker import DecodeError, Document, EgwalkerError, IdentityError, encoding
 from egwalker.cycore import decoder
@@ -753,7 +754,7 @@ def test_no_data_takes_much_memory() -> None:
         [sys.executable, "-c", MEASURE],
         input=pickle.dumps(cases),
         capture_output=True,
-        timeout=100,
+        timeout=10 * PATIENCE,
         check=True,
     )
     results = [json.loads(line) for line in found.stdout.splitlines()]

@@ -13,6 +13,7 @@ import conformance
 import generate
 import pytest
 from conftest import FIXTURES
+from serving import PATIENCE
 
 COUNTS = {"reference": 499, "rand3": 600, "typing5": 400, "long8": 8}
 DELIVERIES = int(os.environ.get("EGWALKER_DELIVERIES", "1"))
@@ -53,7 +54,11 @@ PROGRAM = Path(conformance.__file__)
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10 * PATIENCE,
     )
 
 

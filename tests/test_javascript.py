@@ -16,6 +16,7 @@ from conftest import FIXTURES
 from deliver import DOC_ID
 from javascript_peer import JavaScriptDocument, Node
 from oracle import replay
+from serving import PATIENCE
 
 from egwalker import Document
 from egwalker.encoding import encode_update
@@ -53,7 +54,7 @@ def run(node: str, script: str, *arguments: str | Path) -> subprocess.CompletedP
         text=True,
         encoding="utf-8",
         check=False,
-        timeout=240,
+        timeout=10 * PATIENCE,
     )
 
 
@@ -79,7 +80,12 @@ def test_units(node: str) -> None:
     tests = sorted(SCRIPTS.glob("*.test.js"))
     assert len(tests) >= 4
     done = subprocess.run(
-        [node, "--test", *tests], capture_output=True, text=True, encoding="utf-8", check=False, timeout=240
+        [node, "--test", *tests],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=10 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout[-20_000:]
 
@@ -87,7 +93,7 @@ def test_units(node: str) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_damaged_bytes(node: str, seed: int) -> None:
     """All readers take or refuse what is damaged, and change nothing when they refuse."""
-    done = run(node, "fuzz.js", "--rounds", "60", "--seed", str(seed))
+    done = run(node, "fuzz.js", "--rounds", "60", "--seconds", "Infinity", "--seed", str(seed))
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
     assert done.stdout.splitlines()[-1] == "60 rounds, no failure"
 
