@@ -29,6 +29,7 @@ from egwalker import (
     encoding,
     shallow,
 )
+from egwalker.egw_records import read
 from egwalker.kinds import kind_of
 from egwalker.replica import opened
 from egwalker.session import Session
@@ -98,6 +99,11 @@ def opened_with(provided: Any, data: bytes, agent: str = "me") -> Document:
     """A document of a type that is not registered, from bytes."""
     encoded = encoding.parse(data)
     return Document._of(opened(encoded, kind_of(provided)), agent, encoded.id.hex())
+
+
+def unread(document: Document) -> bool:
+    """Whether it has not read its history."""
+    return document._replica.unread is not None
 
 
 def joined(provided: Any, count: int) -> Document:
@@ -228,9 +234,6 @@ def test_one_that_fails_after_opening(more: int) -> None:
     def known() -> Any:
         return lazy.content, lazy.version, lazy.version_vector, lazy.pending
 
-    def unread() -> bool:
-        return lazy._replica.unread is not None
-
     before = known()
     with pytest.raises(OperationError, match="me:.*nobody.*somebody is here"):
         lazy.perform({"join": "nobody"})
@@ -238,11 +241,11 @@ def test_one_that_fails_after_opening(more: int) -> None:
     with pytest.raises(OperationError, match="operation bob:21, .*somebody is here"):
         lazy.receive([bad])
     assert known() == before
-    assert unread()
+    assert unread(lazy)
     with pytest.raises(OperationError, match="operation late:0, .*somebody is here"):
         lazy.receive([Run("late", 0, (("bob", 10),), ((0, 0, [{"join": "nobody"}]),))])
     assert known() == before
-    assert not unread()
+    assert not unread(lazy)
     lazy._check()
     lazy.receive([Run("late", 0, (("bob", 10),), ((0, 0, ["next"]),))])
     assert known() != before
@@ -411,6 +414,48 @@ def test_files_that_are_opened_again_and_again(kind: str, seed: int, tmp_path: A
         peers.bring(other, rng.choice(peers.documents))
     assert (unread > 2) == (kind in KEPT)
     peers.converge()
+
+
+def test_closing_makes_a_snapshot_of_what_would_open_slowly(tmp_path: Any) -> None:
+    """What follows the state in the file stays an update, however often; what belongs before it does not."""
+    rng, path = Random(1), tmp_path / "doc.egw"
+    doc = Document("map", agent="ann")
+    for i in range(500):
+        doc.perform({"set": [f"{rng.random()}"], "to": i})
+    bob = doc.fork("bob")
+    with egwalker.EgwFile.open(path, create=doc):
+        pass
+    for i in range(3):
+        with egwalker.EgwFile.open(path, "ann") as file:
+            file.document.perform({"set": ["after"], "to": i})
+            bob.apply(file.document.encode(since=bob.version_vector))
+            bob.perform({"set": ["by bob"], "to": i})
+            file.document.apply(bob.encode(since=file.document.version_vector))
+            assert unread(file.document)
+        assert read(path)[1].updates == i + 1
+    bob.perform({"set": ["late"], "to": 1})
+    late = [run for run in bob.history() if run.agent == "bob"][-1]
+    with egwalker.EgwFile.open(path, "ann") as file:
+        file.document.perform({"set": ["meanwhile"], "to": 1})
+        file.document.receive([late])
+        assert unread(file.document)
+        file.document.receive([Run("cy", 0, (("ann", 3),), ((0, 0, [{"set": ["late"], "to": 2}]),))])
+        assert not unread(file.document)
+        file.commit()
+        assert read(path)[1].updates == 4
+    document, report = read(path)
+    assert report.updates == 0
+    assert unread(document)
+    assert document.content == file.document.content
+    # With several heads: what follows all of them is an update again.
+    for updates, parents in (1, None), (0, document.version[:1]):
+        assert len(document.version) > 1
+        with egwalker.EgwFile.open(path, "ann") as file:
+            op = {"set": ["x"], "to": updates}
+            seq = 0 if updates else 1
+            before = file.document.version if parents is None else parents
+            file.document.receive([Run("dan", seq, before, ((seq, 0, [op]),))])
+        assert read(path)[1].updates == updates
 
 
 # --- beginning in the middle --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 from egwalker.cycore.errors import DecodeError, KindError, LockedError, StorageError
 from egwalker.document import Document
 from egwalker.egw_records import END, END_BYTES, SNAPSHOT, TOTALS, UPDATE, Scan, dumps, frame, replay, scan
+from egwalker.encoding import Summary, parse
 from egwalker.events import logger
 from egwalker.file_system import OS, FileSystem, discard, read_all, sweep, write_all, write_beside
 from egwalker.versions import Version, VersionVector
@@ -111,6 +112,10 @@ class EgwFile:
         self._snapshot = found.bytes_of(SNAPSHOT)
         self._updates = found.bytes_of(UPDATE)
         self._limit = max(MIN_UPDATES, self._snapshot)  # of updates, in bytes
+        # What documents of operations are opened with.
+        self._summary: Summary | None = None
+        if not self._document._type.positions:
+            self._summary = parse(bytes(found.records[0].payload)).summary
 
     @classmethod
     def open(
@@ -391,7 +396,9 @@ class EgwFile:
             new = held.version != self._stored.version
             data = self._document.encode(since=self._stored.vector) if new else b""
         updates = self._updates + len(data)
-        if updates > (self._snapshot // CLOSED_SHARE if closing else self._limit):
+        if updates > (self._snapshot // CLOSED_SHARE if closing else self._limit) or (
+            closing and self._opens_slowly()
+        ):
             try:
                 self._replace()
                 return
@@ -403,6 +410,14 @@ class EgwFile:
         if data:
             self._append(UPDATE, data)
             self._updates, self._stored = updates, held
+
+    def _opens_slowly(self) -> bool:
+        """Whether the state in the snapshot is of no use, as operations in updates belong before it."""
+        document = self._document
+        if self._summary is None or not document._type.caches:
+            return False
+        with document._lock:
+            return not document._replica.goes_on_from(self._summary)
 
     def _append(self, kind: int, payload: bytes) -> None:
         """Add a record and have it stored."""

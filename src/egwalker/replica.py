@@ -24,7 +24,7 @@ from egwalker.kinds import check_values
 from egwalker.pending import LIMIT, Pending
 from egwalker.plugin_manager import document_type
 from egwalker.replayed import no_positions
-from egwalker.versions import Run, joined, ranges_since
+from egwalker.versions import Run, joined, ranges_since, to_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -256,6 +256,15 @@ class Replica:
             if self.unread is None:
                 raise
         return ranges_since(self.read().graph, vector)
+
+    def goes_on_from(self, first: encoding.Summary) -> bool:
+        """Whether all that came after the first events, which these are, follows all of them. O(runs)."""
+        graph = self.log.graph
+        heads = tuple(sorted(to_local(graph, first.frontier)))
+        return all(
+            run.parents == heads or (run.parents and run.parents[0] >= first.events)
+            for run in graph.runs(first.events)
+        )
 
     def runs(self, start: int, end: int) -> Iterator[Run]:
         """The events of a range of local versions. `HistoryError` for those before the base."""
