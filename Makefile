@@ -6,9 +6,10 @@ RUN := .venv/bin/python
 SHARED ?= ../shared
 FOLDER ?= documents
 PORT ?= 8080
+STORIES := tests/test_live_editing.py tests/test_page_browser.py
 
 .DEFAULT_GOAL := help
-.PHONY: help build test browser serve demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
+.PHONY: help build test browser browsers serve demo docs-test packaging conformance lint format types coverage bench bench-check peers dist clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +22,11 @@ test: build  ## run all tests and doctests but the packaging tests (ARGS=-n8: on
 
 browser:  ## install a Chromium for the tests of the page, which are skipped without one
 	@$(PYTHON) tools/develop.py test browser
+
+browsers:  ## take the page through its stories in a Firefox and a WebKit, which it installs (minutes)
+	@$(PYTHON) tools/develop.py test browsers
+	EGWALKER_BROWSER=required EGWALKER_ENGINE=firefox $(RUN) -m pytest -n2 $(STORIES) $(ARGS)
+	EGWALKER_BROWSER=required EGWALKER_ENGINE=webkit $(RUN) -m pytest -n2 $(STORIES) $(ARGS)
 
 serve:  ## serve live editing of the documents in a folder (FOLDER=documents PORT=8080 ARGS=...)
 	@$(PYTHON) tools/develop.py build

@@ -1,12 +1,13 @@
-"""People with browsers: a real server in a process of its own, and pages in a headless Chromium.
+"""People with browsers: a real server in a process of its own, and pages in a browser without a window.
 
 `Site` is the server and everybody who is there. A `Person` is a browser profile: what one profile stores, no
 other sees. A `Page` is one of a profile's tabs. Whatever a page should never do ends up in `Site.problems`:
 errors on its console, exceptions nobody caught, dialogs, violations of its Content-Security-Policy, requests
 to others than its server. The fixture `site` (conftest.py) makes a test that leaves any fail.
 
-`make browser` installs a Chromium. Without one these tests are skipped, unless `EGWALKER_BROWSER=required`.
-`EGWALKER_SCREENSHOTS=FOLDER` keeps what `Page.screenshot` shows.
+It is a Chromium, which `make browser` installs, or what `EGWALKER_ENGINE` names, `firefox` or `webkit`, which
+`make browsers` installs and takes through the same stories. Without a browser these tests are skipped, unless
+`EGWALKER_BROWSER=required`. `EGWALKER_SCREENSHOTS=FOLDER` keeps what `Page.screenshot` shows.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
+import firefox
 import pytest
+import webkit
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import (
     Browser,
@@ -46,13 +49,17 @@ from egwalker import Document
 from egwalker.formats import load
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ENGINE = os.environ.get("EGWALKER_ENGINE", "chromium")
 SWITCH, REQUIRED = "EGWALKER_BROWSER", "required"
 SCREENSHOTS = "EGWALKER_SCREENSHOTS"
 NO_CONNECTION = re.compile(
     r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_\w+|EMPTY_RESPONSE|NETWORK_\w+|INCOMPLETE_CHUNKED_ENCODING"
     r"|CONTENT_LENGTH_MISMATCH)|losed before (receiving a handshake response|the connection is established)"
+    "|Firefox can’t establish a connection|The connection to [^ ]+ was interrupted"
 )
-"""What Chromium itself writes to the console while a server is away: no page can help it."""
+"""What a browser itself writes to the console while a server is away: no page can help it."""
+BEFORE_PICTURES = "sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT+SmwNZWA="
+"""Of the style `body {}`, which Playwright tries to put into a page before it makes a picture of it."""
 
 VIEW = """
 async () => {
@@ -66,16 +73,27 @@ async () => {
 
 @asynccontextmanager
 async def launched() -> AsyncIterator[Browser]:
-    """A Chromium that reaches nothing but this machine; skips the test, or fails it, if there is none."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        what = "there is no Chromium: `make browser` installs one"
+    """A browser, the one that is asked for; skips the test, or fails it, if there is none."""
+    found = {"firefox": firefox.find, "webkit": webkit.find}.get(ENGINE, find)()
+    if found is None:
+        what = (
+            f"there is no {ENGINE}: `make {'browser' if ENGINE == 'chromium' else 'browsers'}` installs one"
+        )
         if os.environ.get(SWITCH) == REQUIRED:
             pytest.fail(what)
         pytest.skip(what)
+    if ENGINE == "webkit":
+        async with webkit.launched(found) as safari:
+            yield cast("Browser", safari)
+        return
     async with async_playwright() as playwright:
+        if ENGINE == "firefox":
+            async with firefox.launched(playwright, found) as fox:
+                yield cast("Browser", fox)
+            return
+        # It reaches nothing but this machine.
         browser = await playwright.chromium.launch(
-            executable_path=path,
+            executable_path=found,
             timeout=PATIENCE * 1000,
             args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"],
         )
@@ -83,6 +101,11 @@ async def launched() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+def find() -> str | None:
+    """The path of a Chromium."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 async def until(what: Callable[[], Awaitable[Any]], why: str, seconds: float = PATIENCE) -> Any:
@@ -242,7 +265,10 @@ class Person:
             self._problem(f"console: {message.text} ({message.location['url']})")
 
     def _error(self, error: WebError) -> None:
-        self._problem(f"not caught: {error.error.stack or error.error}")
+        said = f"{error.error.message}\n{error.error.stack}"
+        # Firefox tells of all that goes wrong in the same way.
+        if not NO_CONNECTION.search(said) and BEFORE_PICTURES not in said:
+            self._problem(f"not caught: {error.error.stack or error.error}")
 
     async def _dialog(self, dialog: Dialog) -> None:
         self._problem(f"a dialog: {dialog.type} {dialog.message}")
@@ -389,7 +415,26 @@ class Page:
     async def screenshot(self, name: str) -> None:
         """Keep a picture, if a folder for them was named."""
         if self.person.site.screenshots is not None:
-            await self.tab.screenshot(path=self.person.site.screenshots / f"{name}.png")
+            await self.tab.screenshot(path=self.person.site.screenshots / f"{name}.png", caret="initial")
+
+    async def saved_file(self, button: Locator) -> str:
+        """Click something that has a text saved as a file; the text."""
+        if ENGINE == "chromium":
+            async with self.tab.expect_download() as download:
+                await button.click()
+            return (await (await download.value).path()).read_text()
+        # The others do not tell of it, only the page does.
+        await self.tab.evaluate(
+            """() => {
+                const make = URL.createObjectURL;
+                URL.createObjectURL = (file) => {
+                    window.saved = file;
+                    return make.call(URL, file);
+                };
+            }"""
+        )
+        await button.click()
+        return str(await self.tab.evaluate("window.saved.text()"))
 
     async def barriers(self) -> list[str]:
         """What keeps out people who use a keyboard or a screen reader, as far as axe can tell."""

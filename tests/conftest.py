@@ -47,8 +47,8 @@ def traces_folder() -> Path:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def chromium() -> AsyncIterator[Browser]:
-    """One headless Chromium for all tests, which share its event loop."""
+async def engine() -> AsyncIterator[Browser]:
+    """One browser for all tests, which share its event loop."""
     import browser  # noqa: PLC0415  (few tests need it, and it takes long to load)
 
     async with browser.launched() as found:
@@ -56,12 +56,12 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def site(chromium: Browser, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(engine: Browser, tmp_path: Path) -> AsyncIterator[Site]:
     """A server of an empty folder, and people with browsers; fails the test if their pages did wrong."""
     import browser  # noqa: PLC0415
 
     screenshots = os.environ.get(browser.SCREENSHOTS)
-    found = browser.Site(chromium, tmp_path / "documents", Path(screenshots) if screenshots else None)
+    found = browser.Site(engine, tmp_path / "documents", Path(screenshots) if screenshots else None)
     await found.server.start()
     try:
         yield found

@@ -57,14 +57,14 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def alone(chromium: Browser, tmp_path: Path) -> AsyncIterator[Site]:
+async def alone(engine: Browser, tmp_path: Path) -> AsyncIterator[Site]:
     """People with browsers, and a small page to look at."""
     app = web.Application()
     app.router.add_get("/", page)
     app.router.add_get("/page.js", script)
     app.router.add_get("/echo", echo)
     async with serving(app) as port:
-        found = Site(chromium, tmp_path / "documents", tmp_path)
+        found = Site(engine, tmp_path / "documents", tmp_path)
         found.server.url = f"http://127.0.0.1:{port}/"
         try:
             yield found
@@ -129,8 +129,8 @@ class TestProblems:
             assert alone.problems.pop(0).startswith(said)
             assert alone.problems == []
 
-    async def test_fail_the_test(self, chromium: Browser, tmp_path: Path) -> None:
-        site = Site(chromium, tmp_path)
+    async def test_fail_the_test(self, engine: Browser, tmp_path: Path) -> None:
+        site = Site(engine, tmp_path)
         site.expected.append("as it should")
         site.problem("goes wrong as it should")
         await site.close()

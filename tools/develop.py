@@ -5,8 +5,8 @@
 Needs only Python, and is quick when there is nothing to do: it creates `.venv`, installs what is missing of
 the dependency groups in pyproject.toml (`test` unless told otherwise), compiles what changed, and installs
 the package editable when files were added, removed or moved. On Debian and its kin, as root, it installs a
-missing C compiler, Python.h or venv module by itself, and for the group `browser` a missing Chromium; else it
-says in one line what is missing.
+missing C compiler, Python.h or venv module by itself, for the group `browser` a missing Chromium, and for
+`browsers` a missing Firefox or WebKit; else it says in one line what is missing.
 """
 
 import sys
@@ -29,8 +29,13 @@ PYTHON = VENV / "bin" / "python"
 PACKAGE_FOLDERS = ("src/egwalker", "cycore", "plugins", "transports")
 SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".typed", ".js", ".css", ".html", ".svg", ".txt", ".webmanifest"}
 PYTHON_NAME = f"python{sys.version_info.major}.{sys.version_info.minor}"
-# Where tests/browser.py looks, too.
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+# What tests/browser.py looks for, too, and in which Debian packages it is.
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+FIREFOX = ("firefox", "firefox-esr")
+WEBKIT = ("WebKitWebDriver",)
+SCREEN = ("Xvfb",)
+# For the screenshots: without any, every letter is a box.
+FONTS = ("fonts-dejavu-core", "fonts-noto-color-emoji")
 # The first pip that installs dependency groups.
 PIP = "pip>=25.1"
 QUIET_SETUPTOOLS = ("-W", "ignore:`[tool.distutils]`")
@@ -69,10 +74,9 @@ def need_compiler() -> None:
         system_packages(f"Python.h of {sys.executable}", f"{PYTHON_NAME}-dev")
 
 
-def need_browser() -> None:
-    if not any(map(shutil.which, BROWSERS)):
-        # The fonts are for the screenshots: without any, every letter is a box.
-        system_packages("Chromium", "chromium", "fonts-dejavu-core", "fonts-noto-color-emoji")
+def need_browser(what: str, names: tuple[str, ...], *packages: str) -> None:
+    if not any(map(shutil.which, names)):
+        system_packages(what, *packages)
 
 
 def make_venv() -> None:
@@ -106,7 +110,11 @@ def done(name: str, state: str) -> None:
 def main(groups: list[str]) -> None:
     need_compiler()
     if "browser" in groups:
-        need_browser()
+        need_browser("Chromium", CHROMIUM, "chromium", *FONTS)
+    if "browsers" in groups:
+        need_browser("Firefox", FIREFOX, "firefox-esr", *FONTS)
+        need_browser("WebKit's driver", WEBKIT, "webkit2gtk-driver", *FONTS)
+        need_browser("Xvfb", SCREEN, "xvfb")
     make_venv()
 
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
