@@ -592,9 +592,12 @@ class TestHistory:
         await said(page, "#authors", "Ann\\s100 %")
         await page.tab.locator("#past-text .by").hover()
         await said(page, "#wrote", "written by Ann")
-        # What is shown of the past is not what one edits.
+        # What is shown of the past is not what one edits, and what is edited otherwise is not to be seen.
         await past.focus()
         await page.type("nothing")
+        await page.tab.get_by_role("slider").focus()
+        await page.type("nothing")
+        await page.press("Backspace")
         await page.tab.get_by_role("button", name="Back to now").click()
         assert await page.text() == "Dear all, 👩 yours"
 

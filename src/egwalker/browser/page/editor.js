@@ -33,9 +33,12 @@ let rights = { read: true, write: true };
 let ready = keeper.found; // there is a text to be edited: the server's, or the one kept here
 let stopped = false; // for good
 
-/** A text that may not be changed can have a caret nevertheless; one that is not there yet has none. */
-function access(readOnly) {
-  return [EditorState.readOnly.of(readOnly), EditorView.editable.of(ready)];
+/**
+ * A text that may not be changed can have a caret nevertheless; one that is not there yet, or not to be seen, has none:
+ * not all browsers take it away, and what is typed goes to where it is.
+ */
+function access(readOnly, editable) {
+  return [EditorState.readOnly.of(readOnly), EditorView.editable.of(editable)];
 }
 
 /** Enter is a line break, and no spaces that nobody typed. */
@@ -50,7 +53,7 @@ const view = new EditorView({
   state: EditorState.create({
     extensions: [
       EditorState.lineSeparator.of("\n"),
-      mayWrite.of(access(!ready)),
+      mayWrite.of(access(!ready, ready)),
       dark.of(EditorView.darkTheme.of(darkness.matches)),
       history(),
       drawSelection(),
@@ -72,8 +75,9 @@ darkness.addEventListener("change", () =>
 /** Let the text be edited, or not. */
 function permit() {
   const readOnly = !ready || !rights.write || stopped;
-  if (view.state.readOnly === readOnly && view.state.facet(EditorView.editable) === ready) return;
-  view.dispatch({ effects: mayWrite.reconfigure(access(readOnly)) });
+  const editable = ready && !text.hidden;
+  if (view.state.readOnly === readOnly && view.state.facet(EditorView.editable) === editable) return;
+  view.dispatch({ effects: mayWrite.reconfigure(access(readOnly, editable)) });
 }
 
 // --- what is saved
@@ -268,6 +272,7 @@ byId("me").addEventListener("input", () => {
 
 const past = new Past(url, darkness.matches, () => {
   text.hidden = false;
+  permit();
   historyButton.setAttribute("aria-expanded", "false");
   historyButton.focus();
 });
@@ -279,6 +284,7 @@ historyButton.addEventListener("click", async () => {
   try {
     if (!await past.open()) return;
     text.hidden = true;
+    permit();
     historyButton.setAttribute("aria-expanded", "true");
   } catch (error) {
     news.textContent = `The history cannot be shown: ${error.message}`;
