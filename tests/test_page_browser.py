@@ -164,6 +164,40 @@ class TestEditor:
         await at(one, {})
         await one.tab.locator("#here[aria-label='Only you are here']").wait_for()
 
+    async def test_names_stand_at_carets(self, site: Site) -> None:
+        """Also when somebody types before them."""
+        one, two = await site.couple(2, "x")
+        await two.tab.evaluate(
+            """() => {
+                const sheet = new CSSStyleSheet();
+                sheet.replaceSync(".cm-editor .cm-remote-caret::after { pointer-events: auto }");
+                document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+            }"""
+        )
+
+        async def stands(at: int) -> None:
+            """Who points below the caret, which is in the first line, finds the name, and not before it."""
+
+            async def there() -> bool:
+                return list((await carets(two)).values()) == [at]
+
+            await until(there, "the caret is elsewhere")
+            assert await two.tab.evaluate(
+                """() => {
+                    const caret = document.querySelector(".cm-remote-caret");
+                    const { left, bottom } = caret.getBoundingClientRect();
+                    const found = [-60, 10].map((x) => document.elementFromPoint(left + x, bottom + 8));
+                    return found[0] !== caret && found[1] === caret;
+                }"""
+            )
+
+        await one.type("some words of one in one line")
+        await stands(29)
+        await two.screenshot("name")
+        await two.press("Control+Home")
+        await two.type("here and there ")
+        await stands(44)
+
     async def test_undo_is_for_ones_own(self, site: Site) -> None:
         one, two = await site.couple(2, "x")
         await one.paste("mine ")

@@ -217,18 +217,20 @@ export function binding({
   const looks = EditorView.baseTheme({
     ".cm-remote-selection": { backgroundColor: "color-mix(in srgb, var(--who) 25%, transparent)" },
     ".cm-remote-caret": {
-      position: "relative", borderLeft: "2px solid var(--who)", marginLeft: "-1px", marginRight: "-1px", wordBreak: "keep-all",
+      borderLeft: "2px solid var(--who)", marginLeft: "-1px", marginRight: "-1px", wordBreak: "keep-all",
     },
     "&dark .cm-remote-caret": { borderLeftColor: "color-mix(in srgb, var(--who) 55%, white)" },
+    // Where it would be in its line, moved from there: what has its place relative to a piece of a line WebKit leaves
+    // behind when something is typed before that.
     ".cm-remote-caret::after": {
       content: "attr(data-name)",
-      position: "absolute", bottom: "100%", left: "-2px", padding: "1px 6px", borderRadius: "4px 4px 4px 0", zIndex: "4",
+      position: "absolute", marginLeft: "-2px", transform: "translateY(-85%)", padding: "1px 6px", borderRadius: "4px 4px 4px 0", zIndex: "4",
       backgroundColor: "var(--who)", color: "var(--ink)", font: "600 12px/1.35 system-ui, sans-serif", whiteSpace: "nowrap",
       unicodeBidi: "isolate", pointerEvents: "none", opacity: "0", maxWidth: "16em", overflow: "hidden", textOverflow: "ellipsis",
     },
     ".cm-remote-named::after, .cm-remote-caret:hover::after": { opacity: "1" },
     // The first line has no room above it.
-    ".cm-line:first-child .cm-remote-caret::after": { bottom: "auto", top: "100%", borderRadius: "0 4px 4px 4px" },
+    ".cm-line:first-child .cm-remote-caret::after": { transform: "translateY(120%)", borderRadius: "0 4px 4px 4px" },
   });
 
   /**
