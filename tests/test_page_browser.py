@@ -375,6 +375,25 @@ class TestListening:
         assert await page.tab.locator("#history").evaluate("(it) => it === document.activeElement")
         await page.until_status(SAVED)
 
+    async def test_ones_name_by_keyboard(self, site: Site) -> None:
+        page = (await site.couple(1, "x"))[0]
+
+        async def until_at(name: str) -> None:
+            there = f"document.activeElement.id === '{name}'"
+            await until(partial(page.tab.evaluate, there), f"not at {name}")
+
+        await page.press("Shift+Tab", "Shift+Tab")
+        await until_at("here")
+        await page.press("Enter")
+        await until_at("people")
+        await page.press("Tab")
+        await until_at("my-name")
+        await page.press("Control+a")
+        await page.type("Ann")
+        await page.press("Enter")
+        await until_at("here")
+        assert await page.tab.evaluate("localStorage.getItem('egwalker.name')") == "Ann"
+
     async def test_who_comes_and_goes_is_told(self, site: Site) -> None:
         one = (await site.couple(1, "x"))[0]
         await asyncio.sleep(2.2)
