@@ -541,6 +541,27 @@ class TestOffline:
         await page.until_status(SAVED)
         assert site.server.stored("x").content == text
 
+    async def test_a_browser_is_asked_to_keep_it_when_there_is_no_connection(self, site: Site) -> None:
+        """Some ask whoever sits there: not because a server takes its time."""
+        ann = await site.person("ann")
+        wire = await ann.wire()
+        page = await ann.open("x")
+        await page.until_status(SAVED)
+        await page.tab.evaluate(
+            """() => {
+                window.asked = 0;
+                navigator.storage.persist = async () => { window.asked++; };
+            }"""
+        )
+        wire.hold()
+        await page.type("waits")
+        await until(partial(stored, page, "dumps"), "nothing is kept")
+        assert await page.tab.evaluate("window.asked") == 0
+        await site.server.kill()
+        await page.until_status("^Offline – changes are kept in this browser$")
+        await page.type("!")
+        await until(partial(page.tab.evaluate, "window.asked"), "it is not asked")
+
     async def test_another_document_of_the_name(self, site: Site) -> None:
         """What cannot be merged is not lost, and said."""
         ann = await site.person("ann")

@@ -300,7 +300,8 @@ class Keeper {
       });
       this._marked = unsaved > 0;
       this._keptEdits = Math.max(edits, this._keptEdits);
-      if (unsaved > 0) void navigator.storage?.persist?.().catch(() => {});
+      // Some browsers ask whoever sits there: not because a server takes its time.
+      if (unsaved > 0 && !this.link?.status.connected) void navigator.storage?.persist?.().catch(() => {});
       await this._forgetOthers();
     } catch (error) {
       this._news = true;
