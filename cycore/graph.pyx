@@ -10,13 +10,13 @@ cimport cython
 from bisect import bisect_left, insort
 from collections import namedtuple
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from egwalker.cycore.agents cimport AgentIds, AgentIndex, check_seqs
 from egwalker.cycore.mem cimport (
-    Heads, Ints, Span, Spans, assign, below, heads_add, heads_equal, heap_pop, heap_push, push, push_span, reserve,
+    Heads, Ints, Span, Spans, assign, below, heads_add, heap_pop, heap_push, push, push_span, reserve,
 )
 
 from egwalker.cycore.errors import AgentError, ConflictError, HistoryError, VersionError
@@ -28,6 +28,16 @@ cdef int by_value(const void* a, const void* b) noexcept nogil:
     cdef int64_t x = (<const int64_t*>a)[0]
     cdef int64_t y = (<const int64_t*>b)[0]
     return (x > y) - (x < y)
+
+
+cdef bint all_heads(const Ints* front, const Ints* versions) noexcept nogil:
+    """Whether all of these ascending versions are heads, and none of them twice. O(versions * log heads)."""
+    cdef Py_ssize_t i, k
+    for i in range(versions.n):
+        k = below(front.at, front.n, versions.at[i])
+        if k == front.n or front.at[k] != versions.at[i] or (i and versions.at[i - 1] == versions.at[i]):
+            return False
+    return True
 
 
 @cython.final
@@ -378,8 +388,12 @@ cdef class Graph:
         cdef Ints heap, kept
         cdef Py_ssize_t i, k, left
         cdef int64_t key, lv, oldest
+        cdef int64_t clock = INT64_MAX
         cdef const int64_t* parents
-        qsort(versions.at, versions.n, sizeof(int64_t), by_value)
+        for i in range(1, versions.n):
+            if versions.at[i - 1] >= versions.at[i]:
+                qsort(versions.at, versions.n, sizeof(int64_t), by_value)
+                break
         if versions.at[0] < self.base:
             # What follows `root` follows all before; about these no more is known than whether they are the same.
             k = below(versions.at, versions.n, self.base)
@@ -391,18 +405,25 @@ cdef class Graph:
             versions.n = left
             if versions.n == 1 or versions.at[0] < self.base:
                 return 0
-        if heads_equal(&self.heads, versions.at, versions.n):
+        if all_heads(&self.heads.front, versions):
             return 0
+        oldest = versions.at[0]
         if versions.n == 2:
-            # Most often the newer one's row began after the older one, on top of something older still.
+            # Most often a single way leads back from the newer one, until it is past the older one.
             i = self.find_late(versions.at[1])
-            if self.run[i].lv > versions.at[0]:
+            while self.run[i].lv > oldest:
                 parents = self.parents_of(i)
-                if self.run[i].n_parents == 0 or parents[self.run[i].n_parents - 1] < versions.at[0]:
+                k = self.run[i].n_parents
+                if k == 0 or parents[k - 1] < oldest:
                     return 0
+                if k > 1 and parents[k - 2] >= oldest:
+                    break
+                i = self.find_late(parents[k - 1])
+        for i in range(versions.n):
+            k = self.find_late(versions.at[i])
+            clock = min(clock, self.run[k].clock + (versions.at[i] - self.run[k].lv))
         memset(&heap, 0, sizeof(heap))
         memset(&kept, 0, sizeof(kept))
-        oldest = versions.at[0]
         left = versions.n
         # Keys are 2 * lv for a version asked about and 2 * lv + 1 for one reached from above: the latter come first.
         for i in range(versions.n):
@@ -417,6 +438,8 @@ cdef class Graph:
             while heap.n and heap.at[0] >= 2 * self.run[i].lv:
                 key = heap_pop(&heap)
                 left -= not key & 1
+            if self.run[i].clock <= clock:
+                continue  # what it follows is older than all versions asked about
             parents = self.parents_of(i)
             for k in range(self.run[i].n_parents):
                 if parents[k] >= oldest:
