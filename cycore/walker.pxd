@@ -72,6 +72,7 @@ cdef class Walker:
     cdef int64_t counts[6]
 
     cdef int run(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil
+    cdef int find_critical(self, const Span** found, const Span** end) except -1 nogil
     cdef int plain(self, int64_t start, int64_t end, int64_t by) except -1 nogil
     cdef int walk_window(self, bint known) except -1 nogil
     cdef int cut_pieces(self) except -1 nogil

@@ -21,7 +21,7 @@ from libc.string cimport memset
 from egwalker.cycore.diff cimport Part, compare
 from egwalker.cycore.graph cimport Graph
 from egwalker.cycore.mem cimport (
-    Ints, Span, assign, heads_add, heap_pop, heap_push, push, reserve,
+    Ints, Span, Spans, assign, heads_add, heap_pop, heap_push, push, reserve,
 )
 from egwalker.cycore.oplog cimport ERASE, PREPEND, TYPE, OpLog, OpRun
 from egwalker.cycore.rope cimport Rope
@@ -111,32 +111,17 @@ cdef class Walker:
 
     cdef int run(self, const int64_t* a, Py_ssize_t na, const int64_t* b, Py_ssize_t nb) except -1 nogil:
         """Bring the document from version `a` to `a` merged with `b`. On an error the rope is left half-way."""
-        cdef Py_ssize_t i, k
+        cdef Py_ssize_t i
         cdef Part part
-        cdef Span* critical
-        cdef Span* end
-        cdef int64_t lo, hi, before
+        cdef const Span* critical
+        cdef const Span* end
+        cdef int64_t hi
         cdef bint known = False  # the window holds events that the document has already
         self.n_out = 0
         self.n_window = 0
         self.n_pieces = 0
         compare(self.graph, a, na, b, nb, &self.parts)
-        self.heads.critical.n = 0
-        assign(&self.heads.front, self.parts.head.at, self.parts.head.n)
-        for i in range(self.parts.n):
-            lo = self.parts.at[i].start
-            k = self.graph.find(lo)
-            while lo < self.parts.at[i].end:
-                hi = min(self.graph.run_end(k), self.parts.at[i].end)
-                if lo == self.graph.run[k].lv:
-                    heads_add(&self.heads, self.graph.parents_of(k), self.graph.run[k].n_parents, lo, hi)
-                else:
-                    before = lo - 1
-                    heads_add(&self.heads, &before, 1, lo, hi)
-                lo = hi
-                k += 1
-        critical = self.heads.critical.at
-        end = critical + self.heads.critical.n
+        self.find_critical(&critical, &end)
         for i in range(self.parts.n):
             part = self.parts.at[i]
             while part.start < part.end:
@@ -163,6 +148,37 @@ cdef class Walker:
                 part.start = hi
         if self.n_window:
             self.walk_window(known)
+        return 0
+
+    cdef int find_critical(self, const Span** found, const Span** end) except -1 nogil:
+        """Find which events of `parts` are critical among these: ascending ranges, which may begin before the parts."""
+        cdef Py_ssize_t i, k
+        cdef int64_t lo, hi, before
+        cdef int64_t total = 0
+        cdef const Spans* known = &self.graph.heads.critical
+        for i in range(self.parts.n):
+            total += self.parts.at[i].end - self.parts.at[i].start
+        if self.parts.n == 0 or self.parts.at[0].start == self.graph.n - total:
+            # All that the graph has from there on, of which it knows that already.
+            found[0] = known.at + max(self.graph.critical_below(self.graph.n - total) - 1, 0)
+            end[0] = known.at + known.n
+            return 0
+        self.heads.critical.n = 0
+        assign(&self.heads.front, self.parts.head.at, self.parts.head.n)
+        for i in range(self.parts.n):
+            lo = self.parts.at[i].start
+            k = self.graph.find(lo)
+            while lo < self.parts.at[i].end:
+                hi = min(self.graph.run_end(k), self.parts.at[i].end)
+                if lo == self.graph.run[k].lv:
+                    heads_add(&self.heads, self.graph.parents_of(k), self.graph.run[k].n_parents, lo, hi)
+                else:
+                    before = lo - 1
+                    heads_add(&self.heads, &before, 1, lo, hi)
+                lo = hi
+                k += 1
+        found[0] = self.heads.critical.at
+        end[0] = found[0] + self.heads.critical.n
         return 0
 
     cdef void release(self) noexcept nogil:
