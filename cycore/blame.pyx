@@ -38,9 +38,9 @@ cdef int survivors(SpanTree tree, Spans* found) except -1 nogil:
     while number >= 0:
         leaf = &tree.leaf[number]
         for i in range(leaf.n):
-            lv = tree.item[leaf.item[i]].lv
-            if leaf.kept[i]:
-                push_span(found, lv, lv + leaf.kept[i])
+            lv = tree.item[leaf.at[i].item].lv
+            if leaf.at[i].kept:
+                push_span(found, lv, lv + leaf.at[i].kept)
         number = leaf.next
     return 0
 

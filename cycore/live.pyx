@@ -403,7 +403,7 @@ cdef class LiveWindow:
         if 0 < pos <= self.tree.shown:
             at = self.tree.find(pos - 1)
             found = at.kept
-            if self.tree.leaf[at.leaf].kept[at.slot]:
+            if self.tree.leaf[at.leaf].at[at.slot].kept:
                 found += at.offset + 1
         assign(&self.prepared, version, n)
         return found

@@ -63,7 +63,7 @@ cdef int64_t walk(Walker walker, SpanTree tree, int64_t pos, int64_t* length) ex
     kept = tree.kept
     if 0 < pos <= kept:
         at = tree.find_kept(pos - 1)
-        number = tree.leaf[at.leaf].item[at.slot]
+        number = tree.leaf[at.leaf].at[at.slot].item
         if at.offset + 1 < tree.item[number].length:
             tree.split_item(number, at.offset + 1)
         handle = tree.item[number].end

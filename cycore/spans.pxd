@@ -21,14 +21,18 @@ cdef struct Item:
     bint deleted    # in the effect version
 
 
+cdef struct Place:
+    int32_t item
+    int32_t shown   # elements visible in the prepare version
+    int32_t kept    # elements visible in the effect version
+
+
 cdef struct SpanLeaf:
     int32_t n
     int32_t up      # -1 for a root
     int32_t slot
     int32_t next    # -1 at the end
-    int32_t item[LEAF_SLOTS]
-    int32_t shown[LEAF_SLOTS] # elements visible in the prepare version
-    int32_t kept[LEAF_SLOTS]  # elements visible in the effect version
+    Place at[LEAF_SLOTS]
 
 
 cdef struct SpanNode:
@@ -76,6 +80,9 @@ cdef class SpanTree:
     cdef Py_ssize_t n_touched
     cdef Py_ssize_t cap_touched
     cdef Spans gone        # what the last delete removed from the effect version: positions, one after the other
+    cdef int32_t near      # the leaf found last, -1 once other leaves' counts have changed,
+    cdef int64_t near_shown
+    cdef int64_t near_kept # and how many elements are before it
     cdef int32_t leaf_slots
     cdef int32_t node_slots
 
@@ -99,10 +106,13 @@ cdef class SpanTree:
     cdef bint step(self, Cursor* at) noexcept nogil
     cdef int32_t item_behind(self, Cursor* at) noexcept nogil
     cdef Cursor find(self, int64_t pos) noexcept nogil
+    cdef int64_t shown_in(self, int32_t leaf) noexcept nogil
+    cdef void approach(self, int64_t pos) noexcept nogil
     cdef Cursor find_kept(self, int64_t pos) noexcept nogil
     cdef int64_t kept_through(self, int32_t item) noexcept nogil
     cdef void add_up(self, int32_t leaf, int64_t shown, int64_t kept) noexcept nogil
     cdef int32_t split_item(self, int32_t item, int64_t at) except -1 nogil
+    cdef Place* open_after(self, int32_t before, int32_t item) except NULL nogil
     cdef int place_after(self, int32_t before, int32_t item, int32_t shown, int32_t kept) except -1 nogil
     cdef int split_leaf(self, int32_t leaf, int32_t at) except -1 nogil
     cdef int split_node(self, int32_t node, int32_t at) except -1 nogil

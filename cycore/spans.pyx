@@ -67,7 +67,7 @@ cdef class SpanTree:
         cdef SpanLeaf* leaf
         self.n_items = self.n_leaves = self.n_nodes = self.n_ends = self.n_touched = 0
         self.gone.n = 0
-        self.root = -1
+        self.root = self.near = -1
         self.shown = self.kept = 0
         reserve(<void**>&self.leaf, &self.cap_leaves, 1, sizeof(SpanLeaf))
         leaf = &self.leaf[0]
@@ -95,9 +95,9 @@ cdef class SpanTree:
                 at = self.node[at].kid[slot]
         leaf = &self.leaf[at]
         slot = leaf.n - 1
-        self.item[leaf.item[slot]].length -= <int32_t>surplus
-        leaf.shown[slot] -= <int32_t>surplus
-        leaf.kept[slot] -= <int32_t>surplus
+        self.item[leaf.at[slot].item].length -= <int32_t>surplus
+        leaf.at[slot].shown -= <int32_t>surplus
+        leaf.at[slot].kept -= <int32_t>surplus
         self.add_up(at, -surplus, -surplus)
         return 0
 
@@ -132,10 +132,7 @@ cdef class SpanTree:
         cdef int32_t new = self.new_item(lv + at if lv >= 0 else -1, rest, -1, self.item[number].right)
         cdef Item* left = &self.item[number]
         cdef Item* right = &self.item[new]
-        cdef SpanLeaf* leaf = &self.leaf[left.leaf]
-        cdef int32_t slot = self.slot_of(number)
-        cdef int32_t shown = rest if leaf.shown[slot] else 0
-        cdef int32_t kept = rest if leaf.kept[slot] else 0
+        cdef Place* place = self.open_after(number, new)
         cdef int32_t handle = left.end
         left.end = right.end
         right.end = handle
@@ -147,10 +144,10 @@ cdef class SpanTree:
         right.state = left.state
         right.deleted = left.deleted
         left.length = <int32_t>at
-        leaf.shown[slot] -= shown
-        leaf.kept[slot] -= kept
-        self.add_up(left.leaf, -shown, -kept)
-        self.place_after(number, new, shown, kept)
+        place.shown = rest if place[-1].shown else 0
+        place.kept = rest if place[-1].kept else 0
+        place[-1].shown -= place.shown
+        place[-1].kept -= place.kept
         return new
 
     cdef void shift(self, Py_ssize_t start, Py_ssize_t end, int32_t by) noexcept nogil:
@@ -173,9 +170,9 @@ cdef class SpanTree:
             shown = item.length if item.state == 1 else 0
             leaf = &self.leaf[item.leaf]
             slot = self.slot_of(number)
-            if leaf.shown[slot] != shown:
-                self.add_up(item.leaf, shown - leaf.shown[slot], 0)
-                leaf.shown[slot] = shown
+            if leaf.at[slot].shown != shown:
+                self.add_up(item.leaf, shown - leaf.at[slot].shown, 0)
+                leaf.at[slot].shown = shown
             length -= item.length
             number = item.next
 
@@ -184,7 +181,7 @@ cdef class SpanTree:
     cdef inline int32_t slot_of(self, int32_t number) noexcept nogil:
         cdef SpanLeaf* leaf = &self.leaf[self.item[number].leaf]
         cdef int32_t i = 0
-        while leaf.item[i] != number:
+        while leaf.at[i].item != number:
             i += 1
         return i
 
@@ -200,37 +197,52 @@ cdef class SpanTree:
 
     cdef inline int32_t item_behind(self, Cursor* at) noexcept nogil:
         """Move to the next item and return it; -1 at the end."""
-        return self.leaf[at.leaf].item[at.slot] if self.step(at) else -1
+        return self.leaf[at.leaf].at[at.slot].item if self.step(at) else -1
 
     cdef Cursor find(self, int64_t pos) noexcept nogil:
-        """The item with element `pos` of the prepare version; `pos` is less than `shown`."""
+        """The item with element `pos` of the prepare version; `pos` is less than `shown`. O(1) in the leaf found last."""
         cdef Cursor at
-        cdef SpanNode* node
         cdef SpanLeaf* leaf
+        cdef int32_t i = 0
+        if self.near < 0 or not 0 <= pos - self.near_shown < self.shown_in(self.near):
+            self.approach(pos)
+        at.leaf = self.near
+        at.kept = self.near_kept
+        pos -= self.near_shown
+        leaf = &self.leaf[at.leaf]
+        while pos >= leaf.at[i].shown:
+            pos -= leaf.at[i].shown
+            at.kept += leaf.at[i].kept
+            i += 1
+        at.slot = i
+        at.offset = pos
+        return at
+
+    cdef inline int64_t shown_in(self, int32_t number) noexcept nogil:
+        """How many elements of the prepare version leaf `number` has."""
+        cdef int32_t up = self.leaf[number].up
+        return self.shown if up < 0 else self.node[up].shown[self.leaf[number].slot]
+
+    cdef void approach(self, int64_t pos) noexcept nogil:
+        """Make the leaf with element `pos` of the prepare version the near one. O(log n)."""
+        cdef SpanNode* node
         cdef int32_t i
         cdef int32_t number = self.root
-        at.kept = 0
-        at.leaf = 0
+        self.near = 0
+        self.near_shown = pos
+        self.near_kept = 0
         while number >= 0:
             node = &self.node[number]
             i = 0
             while pos >= node.shown[i]:
                 pos -= node.shown[i]
-                at.kept += node.kept[i]
+                self.near_kept += node.kept[i]
                 i += 1
             if node.level == 1:
-                at.leaf = node.kid[i]
+                self.near = node.kid[i]
                 break
             number = node.kid[i]
-        leaf = &self.leaf[at.leaf]
-        i = 0
-        while pos >= leaf.shown[i]:
-            pos -= leaf.shown[i]
-            at.kept += leaf.kept[i]
-            i += 1
-        at.slot = i
-        at.offset = pos
-        return at
+        self.near_shown -= pos
 
     cdef Cursor find_kept(self, int64_t pos) noexcept nogil:
         """The item with element `pos` of the effect version; `pos` is less than `kept`."""
@@ -253,8 +265,8 @@ cdef class SpanTree:
             number = node.kid[i]
         leaf = &self.leaf[at.leaf]
         i = 0
-        while pos >= leaf.kept[i]:
-            pos -= leaf.kept[i]
+        while pos >= leaf.at[i].kept:
+            pos -= leaf.at[i].kept
             i += 1
         at.slot = i
         at.offset = pos
@@ -270,7 +282,7 @@ cdef class SpanTree:
         cdef int32_t up = leaf.up
         cdef int64_t found = 0
         for i in range(self.slot_of(number) + 1):
-            found += leaf.kept[i]
+            found += leaf.at[i].kept
         while up >= 0:
             node = &self.node[up]
             for i in range(slot):
@@ -320,9 +332,9 @@ cdef class SpanTree:
         cdef int64_t kept = 0
         if pos:
             at = self.find(pos - 1)
-            before = self.leaf[at.leaf].item[at.slot]
+            before = self.leaf[at.leaf].at[at.slot].item
             kept = at.kept
-            if self.leaf[at.leaf].kept[at.slot]:
+            if self.leaf[at.leaf].at[at.slot].kept:
                 kept += at.offset + 1
             if at.offset + 1 < self.item[before].length:
                 right = self.split_item(before, at.offset + 1)
@@ -380,7 +392,7 @@ cdef class SpanTree:
                     scanning = right < 0 or (item.right >= 0 and self.precedes(item.right, right))
             elif item.left < 0 or (left >= 0 and self.precedes(self.item_of_end[item.left], self.item_of_end[left])):
                 break
-            ahead_kept += self.leaf[ahead.leaf].kept[ahead.slot]
+            ahead_kept += self.leaf[ahead.leaf].at[ahead.slot].kept
             if not scanning:
                 before = other
                 kept = ahead_kept
@@ -407,7 +419,7 @@ cdef class SpanTree:
             self.item[number].deleted = True
             leaf = &self.leaf[self.item[number].leaf]
             slot = self.slot_of(number)
-            leaf.kept[slot] = 0
+            leaf.at[slot].kept = 0
             self.add_up(self.item[number].leaf, 0, -1)
         self.note(number, 1)
         return number
@@ -430,17 +442,17 @@ cdef class SpanTree:
         cdef SpanLeaf* leaf
         self.gone.n = 0
         at = self.find(pos)
-        number = self.leaf[at.leaf].item[at.slot]
+        number = self.leaf[at.leaf].at[at.slot].item
         if at.offset:
-            if self.leaf[at.leaf].kept[at.slot]:
+            if self.leaf[at.leaf].at[at.slot].kept:
                 at.kept += at.offset
             number = self.split_item(number, at.offset)
             at.leaf = self.item[number].leaf
             at.slot = self.slot_of(number)
         while True:
             leaf = &self.leaf[at.leaf]
-            if leaf.shown[at.slot]:
-                number = leaf.item[at.slot]
+            if leaf.at[at.slot].shown:
+                number = leaf.at[at.slot].item
                 if self.item[number].length > length:
                     self.split_item(number, length)
                     at.leaf = self.item[number].leaf
@@ -455,7 +467,7 @@ cdef class SpanTree:
                 else:
                     item.deleted = True
                     self.add_up(at.leaf, -item.length, -item.length)
-                    leaf.kept[at.slot] = 0
+                    leaf.at[at.slot].kept = 0
                     if self.gone.n and self.gone.at[self.gone.n - 1].start == at.kept:
                         self.gone.at[self.gone.n - 1].end += item.length
                     else:
@@ -463,11 +475,11 @@ cdef class SpanTree:
                         self.gone.at[self.gone.n].start = at.kept
                         self.gone.at[self.gone.n].end = at.kept + item.length
                         self.gone.n += 1
-                leaf.shown[at.slot] = 0
+                leaf.at[at.slot].shown = 0
                 if length == 0:
                     return 0
             else:
-                at.kept += leaf.kept[at.slot]
+                at.kept += leaf.at[at.slot].kept
             self.step(&at)
 
     # --- the tree ---------------------------------------------------------------------------------------------
@@ -477,6 +489,8 @@ cdef class SpanTree:
         cdef int32_t slot = self.leaf[number].slot
         cdef int32_t up = self.leaf[number].up
         cdef SpanNode* node
+        if number != self.near:
+            self.near = -1
         self.shown += shown
         self.kept += kept
         while up >= 0:
@@ -486,12 +500,11 @@ cdef class SpanTree:
             slot = node.slot
             up = node.up
 
-    cdef int place_after(self, int32_t before, int32_t number, int32_t shown, int32_t kept) except -1 nogil:
-        """Put an item behind another, or first of all (-1)."""
+    cdef Place* open_after(self, int32_t before, int32_t number) except NULL nogil:
+        """Make a place for an item behind another one, in the same leaf, or first of all (-1); not counted yet."""
         cdef int32_t at = 0 if before < 0 else self.item[before].leaf
         cdef int32_t slot = 0 if before < 0 else self.slot_of(before) + 1
         cdef SpanLeaf* leaf = &self.leaf[at]
-        cdef int32_t tail
         if leaf.n == self.leaf_slots:
             self.split_leaf(at, slot)
             leaf = &self.leaf[at]
@@ -499,17 +512,19 @@ cdef class SpanTree:
                 slot -= leaf.n
                 at = leaf.next
                 leaf = &self.leaf[at]
-        tail = leaf.n - slot
-        if tail:
-            memmove(leaf.item + slot + 1, leaf.item + slot, tail * sizeof(int32_t))
-            memmove(leaf.shown + slot + 1, leaf.shown + slot, tail * sizeof(int32_t))
-            memmove(leaf.kept + slot + 1, leaf.kept + slot, tail * sizeof(int32_t))
+        if slot < leaf.n:
+            memmove(leaf.at + slot + 1, leaf.at + slot, (leaf.n - slot) * sizeof(Place))
         leaf.n += 1
-        leaf.item[slot] = number
-        leaf.shown[slot] = shown
-        leaf.kept[slot] = kept
+        leaf.at[slot].item = number
         self.item[number].leaf = at
-        self.add_up(at, shown, kept)
+        return leaf.at + slot
+
+    cdef int place_after(self, int32_t before, int32_t number, int32_t shown, int32_t kept) except -1 nogil:
+        """Put an item behind another, or first of all (-1)."""
+        cdef Place* place = self.open_after(before, number)
+        place.shown = shown
+        place.kept = kept
+        self.add_up(self.item[number].leaf, shown, kept)
         return 0
 
     cdef int split_leaf(self, int32_t number, int32_t at) except -1 nogil:
@@ -531,12 +546,10 @@ cdef class SpanTree:
         half = left.n >> 1
         right.n = left.n - half
         for i in range(right.n):
-            right.item[i] = left.item[half + i]
-            right.shown[i] = left.shown[half + i]
-            right.kept[i] = left.kept[half + i]
-            shown += right.shown[i]
-            kept += right.kept[i]
-            self.item[right.item[i]].leaf = new
+            right.at[i] = left.at[half + i]
+            shown += right.at[i].shown
+            kept += right.at[i].kept
+            self.item[right.at[i].item].leaf = new
         left.n = half
         right.next = left.next
         left.next = new
@@ -619,18 +632,20 @@ cdef class SpanTree:
         seen = []
         for number in order:
             leaf = &self.leaf[<Py_ssize_t>number]
+            if number == self.near:
+                assert (shown, kept) == (self.near_shown, self.near_kept), f"counts {shown}, {kept} before leaf {number}"
             for i in range(leaf.n):
-                item = &self.item[leaf.item[i]]
-                seen.append(leaf.item[i])
-                assert item.leaf == number, f"item {leaf.item[i]} is not where it says"
-                assert item.length > 0 or item.lv < 0, f"item {leaf.item[i]} is empty"
-                assert leaf.shown[i] == (item.length if item.state == 1 else 0), f"item {leaf.item[i]} is miscounted"
-                assert leaf.kept[i] == (0 if item.deleted else item.length), f"item {leaf.item[i]} is miscounted"
-                assert self.item_of_end[item.end] == leaf.item[i], f"the end of item {leaf.item[i]}"
-                assert item.state >= 0 and (item.state or item.lv >= 0), f"item {leaf.item[i]} has state {item.state}"
-                assert item.state < 2 or item.deleted, f"item {leaf.item[i]} is deleted only before"
-                shown += leaf.shown[i]
-                kept += leaf.kept[i]
+                item = &self.item[leaf.at[i].item]
+                seen.append(leaf.at[i].item)
+                assert item.leaf == number, f"item {leaf.at[i].item} is not where it says"
+                assert item.length > 0 or item.lv < 0, f"item {leaf.at[i].item} is empty"
+                assert leaf.at[i].shown == (item.length if item.state == 1 else 0), f"item {leaf.at[i].item} is miscounted"
+                assert leaf.at[i].kept == (0 if item.deleted else item.length), f"item {leaf.at[i].item} is miscounted"
+                assert self.item_of_end[item.end] == leaf.at[i].item, f"the end of item {leaf.at[i].item}"
+                assert item.state >= 0 and (item.state or item.lv >= 0), f"item {leaf.at[i].item} has state {item.state}"
+                assert item.state < 2 or item.deleted, f"item {leaf.at[i].item} is deleted only before"
+                shown += leaf.at[i].shown
+                kept += leaf.at[i].kept
         for a, b in zip(order, order[1:]):
             assert self.leaf[a].next == b, f"leaf {b} does not follow {a}"
         assert (shown, kept) == (self.shown, self.kept), f"counts {shown}, {kept}, noted {self.shown}, {self.kept}"
@@ -655,8 +670,8 @@ cdef class SpanTree:
             if node.level == 1:
                 assert self.leaf[kid].up == number and self.leaf[kid].slot == i and self.leaf[kid].n, f"leaf {kid}"
                 below = [kid]
-                shown = sum([self.leaf[kid].shown[k] for k in range(self.leaf[kid].n)])
-                kept = sum([self.leaf[kid].kept[k] for k in range(self.leaf[kid].n)])
+                shown = sum([self.leaf[kid].at[k].shown for k in range(self.leaf[kid].n)])
+                kept = sum([self.leaf[kid].at[k].kept for k in range(self.leaf[kid].n)])
             else:
                 assert self.node[kid].up == number and self.node[kid].slot == i, f"node {kid}"
                 below = self._check_node(kid, node.level - 1)
