@@ -544,6 +544,7 @@ def test_who_cannot_begin_with_a_state_performs_everything() -> None:
 def test_a_server_does_not_perform_much_for_those_who_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes back as far as is near a checkpoint; else it gives what it has, or everything."""
     monkeypatch.setattr(shallow, "MOST_AFTER", 30)
+    monkeypatch.setattr(shallow, "MOST_PERFORMED", 12)
     watched = Watched()
     doc = joined(watched, 60)
     data = doc.encode()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_AFTER = 50_000
 """A version with more events after it is not begun at while one without any is at hand."""
+MOST_PERFORMED = 5000
+"""A version that it takes more operations to get to is not begun at: all other links wait meanwhile."""
 MOST_SHARED = 1000
 """With not more events after it, one that was encoded for somebody else will do."""
 MOST_KEPT = 4
@@ -58,7 +60,7 @@ def newest_start(document: Document) -> int:
     if heads > 1:
         log = document._replica.read()
         end = log.graph.last_critical(n - 1) + 1
-        far = n - end > MOST_AFTER or document._type.distance(document._replica.main, end) > MOST_AFTER
+        far = n - end > MOST_AFTER or document._type.distance(document._replica.main, end) > MOST_PERFORMED
         if (far or log.erased) and heads <= MAX_HEADS:
             end = n
     return end
@@ -110,7 +112,7 @@ def at_version(document: Document, end: int) -> tuple[encoding.Summary, Packed]:
     else:
         log = document._replica.read()
         main = document._replica.main
-        if kind.distance(main, end) > MOST_AFTER:
+        if kind.distance(main, end) > MOST_PERFORMED:
             raise ContentError("it takes too long to get there")
         checkout = kind.earlier(main, [end - 1])
         content, version = kind.cached(checkout), checkout.ids
