@@ -294,9 +294,13 @@ class Keeper {
     try {
       await transact("readwrite", (facts, dumps) => {
         facts.put(record);
-        if (!news) return;
-        if (!news.number) dumps.delete(updatesOf(this._key));
-        dumps.put(news.bytes, news.number ? [this._key, news.number] : this._key);
+        if (news) {
+          if (!news.number) dumps.delete(updatesOf(this._key));
+          dumps.put(news.bytes, news.number ? [this._key, news.number] : this._key);
+        }
+        // At once, as the page may be left now: in WebKit it would hold up whatever page comes next, for as long as one can
+        // go back to it.
+        facts.transaction.commit();
       });
       this._marked = unsaved > 0;
       this._keptEdits = Math.max(edits, this._keptEdits);
