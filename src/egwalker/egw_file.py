@@ -112,9 +112,10 @@ class EgwFile:
         self._snapshot = found.bytes_of(SNAPSHOT)
         self._updates = found.bytes_of(UPDATE)
         self._limit = max(MIN_UPDATES, self._snapshot)  # of updates, in bytes
-        # What documents of operations are opened with.
+        # What documents of operations are opened with, if their type can read it.
+        kind = self._document._type
         self._summary: Summary | None = None
-        if not self._document._type.positions:
+        if kind.caches and not kind.positions:
             self._summary = parse(bytes(found.records[0].payload)).summary
 
     @classmethod
@@ -413,11 +414,10 @@ class EgwFile:
 
     def _opens_slowly(self) -> bool:
         """Whether the state in the snapshot is of no use, as operations in updates belong before it."""
-        document = self._document
-        if self._summary is None or not document._type.caches:
+        if self._summary is None:
             return False
-        with document._lock:
-            return not document._replica.goes_on_from(self._summary)
+        with self._document._lock:
+            return not self._document._replica.goes_on_from(self._summary)
 
     def _append(self, kind: int, payload: bytes) -> None:
         """Add a record and have it stored."""

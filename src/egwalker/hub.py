@@ -165,7 +165,7 @@ class Room:
     def _send_soon(self) -> None:
         if not self._sending:
             self._sending = True
-            if self._send_after and (wait := self._send_after - monotonic()) > 0:
+            if (wait := self._send_after - monotonic()) > 0:
                 self._loop.call_later(wait, self._send)
             else:
                 self._loop.call_soon(self._send)

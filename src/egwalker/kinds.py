@@ -72,6 +72,10 @@ class Sequence:
         """A sequence is never rewound."""
         return 0
 
+    def check_cached(self, content: Packed) -> None:
+        """`DecodeError` for content that came and that the kind does not let in."""
+        check_values(self, [content])
+
     def compared(self, checkout: Any) -> Any:
         """What two checkouts of one version are to have in common."""
         return checkout.content()
@@ -173,6 +177,9 @@ class Replayed:
             furthest = max(furthest, n - edit.pos)
             n += len(edit.inserted)
         return furthest
+
+    def check_cached(self, content: object) -> None:
+        """Nothing: what is wrong with a state the type says when it loads it."""
 
     def compared(self, checkout: Any) -> Any:
         """All of the state, as far as the type can tell it."""

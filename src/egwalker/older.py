@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from egwalker import encoding
 from egwalker.cycore.errors import DecodeError, HistoryError, PendingError, SyncError
-from egwalker.kinds import check_values
 from egwalker.messages import FETCH, MAX_FETCH, MAX_HEADS, encode_ids
 from egwalker.receiving import Incoming, length_of, receive, unpacked_run
 from egwalker.replica import Replica, begun_after
@@ -159,8 +158,7 @@ class Older:
             raise SyncError(f"START is of a document of kind {encoded.kind!r:.80}")
         summary, content = encoded.summary, encoded.content(kind.cached_values, kind.cached_factor)
         assert content is not None
-        if kind.positions:
-            check_values(kind, [content])
+        kind.check_cached(content)
         if not summary.events and content:
             raise DecodeError("the root has content")
         if len(summary.frontier) > MAX_HEADS:

@@ -351,8 +351,8 @@ def opened(encoded: encoding.Encoded, kind: Kind) -> Replica:
     content = encoded.content(kind.cached_values, kind.cached_factor) if kind.caches else None
     if content is None:
         return Replica(kind, made_of(kind, log_of(kind, encoded)))
+    kind.check_cached(content)
     if kind.positions:
-        check_values(kind, [content])
         return Replica(kind, unread=encoded, content=content)
     summary = encoded.summary
     try:
@@ -385,8 +385,7 @@ def log_of(kind: Kind, encoded: encoding.Encoded) -> OpLog:
         log = history.log()
     else:
         content = encoded.base_content(kind.cached_values, kind.cached_factor)
-        if kind.positions:
-            check_values(kind, [content])
+        kind.check_cached(content)
         log = begun_after(kind, base, content).log
         try:
             whole = not history.merge(log)
